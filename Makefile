@@ -1,0 +1,40 @@
+# make repro: everything; make test: the tests. `make help` lists the rest.
+PYTHON ?= python3
+PORT ?= 5000
+BIN := .venv/bin
+INSTALLED := .venv/installed
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export MLFLOW_DISABLE_TELEMETRY := true
+
+.DEFAULT_GOAL := help
+.PHONY: help repro test check ui lock
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
+
+repro: $(INSTALLED)  ## install what is missing, then dvc repro: data, training, attacks, tables, figures, report
+	dvc repro
+	@echo "The report is metrics/report.md; make ui compares the runs."
+
+test: $(INSTALLED)  ## the tests (SLOW=1: those that take minutes too)
+	python -m pytest $(if $(SLOW),--slow)
+
+check: $(INSTALLED)  ## ruff and mypy
+	ruff check .
+	ruff format --check .
+	mypy
+
+ui: $(INSTALLED)  ## MLflow's comparison of the attacked models, on http://127.0.0.1:$(PORT)
+	python -m pipeline.ui $(PORT)
+
+lock: $(INSTALLED)  ## pin the newest versions that pyproject.toml allows
+	pip install -q uv
+	uv pip compile pyproject.toml --universal --python-version 3.11 --group test --group lint --upgrade \
+		--no-annotate --no-header --no-emit-index-url --no-emit-find-links -o requirements.lock
+
+$(INSTALLED): requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) -V); name another with make PYTHON=..."; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q -r requirements.lock
+	@touch $@

@@ -1,0 +1,285 @@
+"""params.yaml as typed, validated models. The only place that knows the file's shape.
+
+Everything that must be one of several implementations (source, network, loss, attack) is a `Choice`: a `name` and the options of
+what it names. The options are checked against the keyword-only parameters of the function or class that the name stands for, so
+a new loss brings its own schema with its signature and this file does not change.
+"""
+
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, create_model
+
+Lookup = Mapping[str, Callable[..., Any]]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+$")]  # becomes part of file and stage names
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+PositiveInt = Annotated[int, Field(ge=1)]
+
+
+class ParamsError(ValueError):
+    """params.yaml is not usable. The message lists every problem with its path and what is allowed."""
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Choice(BaseModel):
+    """One of several implementations by `name`; the other keys are its options."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class Run(Strict):
+    """What `dvc repro` works through: the matrices of dvc.yaml. `methods` is all of `finetune` and `scratch` in the order of the
+    tables (DVC cannot join lists); the softmax model that others start from may be among them."""
+
+    datasets: Annotated[list[Name], Field(min_length=1)]
+    methods: Annotated[list[Name], Field(min_length=1)]
+    finetune: list[Name]
+    scratch: list[Name]
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    attacks: Annotated[list[Name], Field(min_length=1)]
+
+
+class Validation(Strict):
+    fraction: Annotated[float, Field(gt=0, lt=1)]
+    seed: Annotated[int, Field(ge=0)]
+
+
+class Augment(Strict):
+    pad: Annotated[int, Field(ge=0)]
+    flip: bool
+
+
+class TrainingData(Strict):
+    """How a data set is trained on, whatever the method. `epochs` holds named lengths that methods refer to."""
+
+    batch_size: PositiveInt
+    epochs: dict[str, PositiveInt]
+    augment: Augment
+    adversary_eps: tuple[Fraction, Fraction]
+
+
+class Evaluation(Strict):
+    """`images`: all or the first N of the test split; `keep_images`: for how many of them the adversarial images are stored."""
+
+    eps: Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=1)]
+    headline_eps: Annotated[float, Field(gt=0, le=1)]
+    images: Literal["all"] | PositiveInt
+    keep_images: Literal["all", "none"] | PositiveInt
+    batch_size: PositiveInt
+
+
+class Dataset(Strict):
+    source: Choice
+    validation: Validation
+    network: Choice
+    training: TrainingData
+    evaluation: Evaluation
+
+
+class Optimizer(Strict):
+    """SGD. `milestones`: below 1 a fraction of the epochs, from 1 on an epoch; at each the rate is multiplied by `gamma`."""
+
+    lr: Positive
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    milestones: list[Positive]
+    gamma: Annotated[float, Field(gt=0, le=1)]
+
+
+class Adversary(Strict):
+    """Adversarial training. `clean_share` is lambda of hcp eq. 5: 1 trains on clean images only, 0 on adversarial ones only."""
+
+    clean_share: Annotated[float, Field(ge=0, lt=1)]
+    attack: Choice
+
+
+class Method(Strict):
+    init: Literal["softmax", "random"]
+    epochs: str
+    layers: list[str]
+    loss: Choice | None
+    optimizer: Optimizer
+    prototypes: dict[str, Optimizer]
+    adversary: Adversary | None
+
+
+class Noise(Strict):
+    """The noise measurement of hcp table 3: MIM with no bound but the image range, until the model is wrong."""
+
+    eps: Positive
+    steps: PositiveInt
+    rel_step_size: Positive
+    decay: Annotated[float, Field(ge=0)]
+    stop: Annotated[list[Literal["sample", "batch"]], Field(min_length=1)]
+    batch_size: PositiveInt
+
+
+class Statistics(Strict):
+    alpha: Annotated[float, Field(gt=0, lt=1)]
+    compare: Annotated[list[Name], Field(min_length=3)]
+
+
+class Compute(Strict):
+    device: Literal["auto", "cpu", "cuda"]
+    precision: Literal["fp32", "bf16"]
+
+
+class Tracking(Strict):
+    enabled: bool
+    uri: str
+
+
+class Params(Strict):
+    root: str
+    run: Run
+    datasets: dict[Name, Dataset]
+    methods: dict[Name, Method]
+    attacks: dict[Name, Choice]
+    noise: Noise
+    statistics: Statistics
+    labels: dict[Name, str]
+    compute: Compute
+    tracking: Tracking
+
+
+class Named(NamedTuple):
+    """A choice with where it stands in params.yaml and what kind of thing it names."""
+
+    path: str
+    kind: str
+    choice: Choice
+
+
+def load_params(path: str | Path = "params.yaml", **lookups: Lookup) -> Params:
+    """Reads and checks the whole file. `lookups` (sources=, networks=, losses=, attacks=) are the names that can be looked up
+    where the caller runs; choices of a kind that is not given are left to the stage that uses them.
+
+    Raises ParamsError with every problem found.
+    """
+    try:
+        raw = yaml.safe_load(Path(path).read_text())
+    except OSError as error:
+        raise ParamsError(f"{path} cannot be read: {error.strerror}; run from the folder that holds params.yaml") from None
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{path} is not valid YAML: {error}") from None
+    try:
+        params = Params.model_validate(raw)
+    except ValidationError as error:
+        raise ParamsError(_message(path, _problems(error, ""))) from None
+    problems = _unknown_names(params)
+    for named in _choices(params):
+        if named.kind in lookups:
+            problems += _choice_problems(named, lookups[named.kind])
+    if problems:
+        raise ParamsError(_message(path, problems))
+    return params
+
+
+def pick(choices: Mapping[str, Any], name: str, what: str) -> Any:
+    """choices[name]. Raises ValueError that lists the choices."""
+    if name not in choices:
+        raise ValueError(f"unknown {what} {name!r}, choose from {', '.join(sorted(choices))}")
+    return choices[name]
+
+
+def _message(path: str | Path, problems: list[str]) -> str:
+    return "\n  ".join([f"{path}: {len(problems)} problem{'s' if len(problems) > 1 else ''}", *problems])
+
+
+def _problems(error: ValidationError, prefix: str) -> list[str]:
+    problems = []
+    for item in error.errors():
+        where = ".".join([prefix] * bool(prefix) + [str(part) for part in item["loc"]])
+        got = "" if item["type"] in ("missing", "extra_forbidden") else f" (got {item['input']!r})"
+        text = {"missing": "is missing", "extra_forbidden": "is not a parameter here"}.get(item["type"], item["msg"])
+        problems.append(f"{where or 'the file'}: {text}{got}")
+    return problems
+
+
+def _choices(params: Params) -> list[Named]:
+    found = [Named(f"attacks.{name}", "attacks", choice) for name, choice in params.attacks.items()]
+    for name, dataset in params.datasets.items():
+        found.append(Named(f"datasets.{name}.source", "sources", dataset.source))
+        found.append(Named(f"datasets.{name}.network", "networks", dataset.network))
+    for name, method in params.methods.items():
+        if method.loss is not None:
+            found.append(Named(f"methods.{name}.loss", "losses", method.loss))
+        if method.adversary is not None:
+            found.append(Named(f"methods.{name}.adversary.attack", "attacks", method.adversary.attack))
+    return found
+
+
+def _choice_problems(named: Named, lookup: Lookup) -> list[str]:
+    """Checks options against the keyword-only parameters without default of what the name stands for; those are what params.yaml
+    must say. Keyword-only parameters with a default are handed over by code."""
+    if named.choice.name not in lookup:
+        return [f"{named.path}.name: unknown {named.choice.name!r}, choose from {', '.join(sorted(lookup))}"]
+    target = lookup[named.choice.name]
+    function = target.__init__ if inspect.isclass(target) else target
+    hints = typing.get_type_hints(function, include_extras=True)
+    options = [p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
+    fields: dict[str, Any] = {option: (hints[option], ...) for option in options}
+    schema = create_model(named.choice.name, __config__=ConfigDict(extra="forbid", strict=True), **fields)
+    try:
+        schema.model_validate(named.choice.options)
+    except ValidationError as error:
+        return [f"{p}; options of {named.choice.name}: {', '.join(options) or 'none'}" for p in _problems(error, named.path)]
+    return []
+
+
+def _unknown_names(params: Params) -> list[str]:
+    """Names that must exist elsewhere in the file, and values that must agree with each other."""
+    problems: list[str] = []
+
+    def must_be_in(path: str, names: list[str], known: Mapping[str, Any]) -> None:
+        problems.extend(f"{path}: unknown {n!r}, choose from {', '.join(sorted(known))}" for n in names if n not in known)
+
+    run = params.run
+    must_be_in("run.datasets", run.datasets, params.datasets)
+    must_be_in("run.attacks", run.attacks, params.attacks)
+    must_be_in("run.methods", run.methods, params.methods)
+    must_be_in("run.finetune", run.finetune, params.methods)
+    must_be_in("run.scratch", run.scratch, params.methods)
+    must_be_in("statistics.compare", params.statistics.compare, params.methods)
+    must_be_in("labels", list(params.labels), params.methods)
+    if "softmax" not in params.methods:
+        problems.append("methods.softmax: is missing; stage pretrain trains it")
+    for path, names, init in (("run.finetune", run.finetune, "softmax"), ("run.scratch", run.scratch, "random")):
+        wrong = [name for name in names if name in params.methods and params.methods[name].init != init]
+        problems += [f"{path}: takes methods with init: {init}, which methods.{name}.init is not" for name in wrong]
+    for name, values in run.model_dump().items():
+        if len(set(values)) < len(values):
+            problems.append(f"run.{name}: names something twice: {values}")
+    if "softmax" in run.finetune + run.scratch:
+        problems.append("run.finetune, run.scratch: softmax can be in neither, stage pretrain trains it")
+    untrained = sorted({*run.methods} - {*run.finetune, *run.scratch, "softmax"})
+    unlisted = sorted({*run.finetune, *run.scratch} - {*run.methods})
+    if untrained or unlisted:
+        problems.append(f"run.methods: must be all of run.finetune and run.scratch; too many {untrained}, missing {unlisted}")
+    for name, dataset in params.datasets.items():
+        low, high = dataset.training.adversary_eps
+        if low > high:
+            problems.append(f"datasets.{name}.training.adversary_eps: must be [low, high], got [{low}, {high}]")
+        if dataset.evaluation.headline_eps not in dataset.evaluation.eps:
+            problems.append(f"datasets.{name}.evaluation.headline_eps: must be one of evaluation.eps {dataset.evaluation.eps}")
+        for method_name in ["softmax", *run.finetune, *run.scratch] if name in run.datasets else []:
+            method = params.methods.get(method_name)
+            if method and method.epochs not in dataset.training.epochs:
+                lengths = ", ".join(dataset.training.epochs)
+                problems.append(
+                    f"methods.{method_name}.epochs: {method.epochs!r} is not in datasets.{name}.training.epochs ({lengths})"
+                )
+    return problems

@@ -1,0 +1,14 @@
+"""Where images come from. A new source is one file with one function and one entry here."""
+
+from pipeline.data.digits import sklearn_digits
+from pipeline.data.image_folders import image_folder
+from pipeline.data.image_set import Source
+from pipeline.data.parquet_files import parquet
+from pipeline.data.torchvision_sets import torchvision
+
+SOURCES: dict[str, Source] = {
+    "sklearn_digits": sklearn_digits,
+    "torchvision": torchvision,
+    "parquet": parquet,
+    "image_folder": image_folder,
+}

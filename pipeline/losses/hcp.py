@@ -1,0 +1,54 @@
+"""Hyperspherical class prototypes (Mygdalis & Pitas, Pattern Recognition 2022), eq. 9-12."""
+
+from typing import Annotated, Literal
+
+import torch
+from annotated_types import Ge, Gt
+from torch import Tensor, nn
+
+from pipeline.losses.prototypes import CentreInit, new_centres, own_class, squared_distances
+
+Weight = Annotated[float, Ge(0)]
+
+
+class HCP(nn.Module):
+    """margin * L_M + proximity * L_P + negative * L_NP of one feature layer. g: (B, D), y: (B,) int64 -> (B,).
+
+    Parameters: `centres` (C, D) and `radii` (C,), which start at 1. With d_ij = dist(g_i, a_j) and t_ij = +1 at the label, else -1:
+    L_M = max(c, -t_ij (r_j^2 - d_ij)), L_P = d_iy / (r_y^2 + e), L_NP = r_j^2 / (d_ij + e) for j != y.
+
+    MODIFIED: the paper prints d as the squared distance, summed over the classes, with normal centres; that form starts in the
+    thousands and diverges. The authors' later public code takes the distance itself and uniform centres. Both can be chosen:
+    `distance`, `reduction` (sum or mean over the classes), `centre_init`.
+    """
+
+    def __init__(
+        self,
+        classes: int,
+        dim: int,
+        *,
+        margin: Weight,
+        proximity: Weight,
+        negative: Weight,
+        distance: Literal["euclidean", "squared"],
+        reduction: Literal["mean", "sum"],
+        centre_init: CentreInit,
+        c: Annotated[float, Ge(0)],
+        e: Annotated[float, Gt(0)],
+    ) -> None:
+        super().__init__()
+        self.margin, self.proximity, self.negative = margin, proximity, negative
+        self.distance, self.reduction, self.c, self.e = distance, reduction, c, e
+        self.centres = new_centres(classes, dim, centre_init)
+        self.radii = nn.Parameter(torch.ones(classes))
+
+    def forward(self, g: Tensor, y: Tensor) -> Tensor:
+        d = squared_distances(g, self.centres)  # (B, C)
+        if self.distance == "euclidean":
+            d = d.clamp(min=1e-12).sqrt()  # the root has no gradient at 0
+        own, r2 = own_class(y, len(self.radii)), self.radii.square()
+        margin = torch.where(own, d - r2, r2 - d).clamp(min=self.c)
+        proximity = d / (r2 + self.e)
+        negative = r2 / (d + self.e)
+        per_class = self.margin * margin + torch.where(own, self.proximity * proximity, self.negative * negative)  # (B, C)
+        return per_class.mean(1) if self.reduction == "mean" else per_class.sum(1)

@@ -1,0 +1,178 @@
+"""The hcp paper's qualitative claims against the measured tables: holds, does not hold, or the 95 % intervals overlap.
+
+Overlap is a cautious rule: all methods are tested on the same images, so their difference is known better than either value.
+"""
+
+from itertools import pairwise
+from typing import NamedTuple
+
+import pandas as pd
+
+from pipeline.reporting.outcomes import NOISE
+
+HOLDS, FAILS, OPEN, MISSING = "holds", "does not hold", "within the 95 % interval", "not measured"
+
+
+class Claim(NamedTuple):
+    """`above` is above `below` less `margin`, in the measured and the published values of table `table`, under `attack`: bim at the
+    headline eps, clean, noise_sample or noise_batch."""
+
+    text: str
+    table: int
+    above: str
+    below: str
+    attack: str
+    margin: float = 0.0
+
+
+class Value(NamedTuple):
+    measured: float
+    low: float
+    high: float
+    published: float
+    bound: bool  # the mean is only a lower bound: not every image was fooled
+
+
+class Finding(NamedTuple):
+    dataset: str
+    claim: str
+    verdict: str
+    measured: str
+    paper: str
+
+
+CLAIMS = (
+    Claim("HCP (SM) beats CL (SM) under BIM", 2, "hcp", "center", "bim"),
+    Claim("HCP (SM) beats PCL (SM) under BIM", 2, "hcp", "pcl", "bim"),
+    Claim("HCP (SM) beats AT under BIM", 2, "hcp", "at", "bim"),
+    Claim("HCP (SM) loses at most 1 point of clean accuracy against SM (FS)", 1, "hcp", "softmax_fs", "clean", 1.0),
+    Claim("HCP (FS) loses at most 1 point of clean accuracy against SM (FS)", 1, "hcp_fs", "softmax_fs", "clean", 1.0),
+    Claim("AT loses clean accuracy against SM (FS)", 1, "softmax_fs", "at", "clean"),
+    *(
+        Claim(f"HCP (SM) needs more noise than {name} (stop: {stop})", 3, "hcp", other, NOISE + stop)
+        for stop in ("batch", "sample")
+        for other, name in (("at", "AT"), ("center", "CL (SM)"), ("pcl", "PCL (SM)"))
+    ),
+    Claim("All three terms are at least as good as M+P under BIM", 4, "hcp", "hcp_m_p", "bim"),
+    Claim("All three terms are at least as good as M+NP under BIM", 4, "hcp", "hcp_m_np", "bim"),
+    Claim("All three terms are at least as good as P+NP under BIM", 4, "hcp", "hcp_p_np", "bim"),
+    Claim("HCP + AT beats AT in clean accuracy", 4, "hcp_at", "at", "clean"),
+    Claim("HCP + AT beats AT under BIM", 4, "hcp_at", "at", "bim"),
+)
+
+
+def cell(table: pd.DataFrame, method: str, attack: str, eps: float | None = None) -> Value | None:
+    """table: one data set's rows. None where nothing was measured. An image that was not fooled needs more noise than was measured,
+    but no pixel can move by more than 1: such a mean is a bound, and the interval reaches up to what the image range allows."""
+    rows = table[(table["method"] == method) & (table["attack"] == attack) & table["measured"].notna()]
+    if eps is not None:
+        rows = rows[rows["eps"] == eps]
+    if rows.empty:
+        return None
+    row = rows.iloc[0]
+    resisted = 1 - row["fooled"] / 100 if attack.startswith(NOISE) else 0.0
+    return Value(row["measured"], row["ci95_low"], row["ci95_high"] + resisted, row["published"], resisted > 0)
+
+
+def order(above: Value | None, below: Value | None, margin: float = 0.0) -> str:
+    """Is `above` above `below` - margin?"""
+    if above is None or below is None:
+        return MISSING
+    if above.low > below.high - margin:
+        return HOLDS
+    return FAILS if above.high < below.low - margin else OPEN
+
+
+def together(verdicts: list[str]) -> str:
+    """One verdict for several: holds if all do, fails if one does; what is not measured does not count."""
+    measured = [verdict for verdict in verdicts if verdict != MISSING]
+    if not measured:
+        return MISSING
+    if FAILS in measured:
+        return FAILS
+    return OPEN if OPEN in measured else HOLDS
+
+
+def show(value: Value | None, digits: int) -> str:
+    if value is None:
+        return "-"
+    return f"{'≥ ' if value.bound else ''}{value.measured:.{digits}f} [{value.low:.{digits}f}, {value.high:.{digits}f}]"
+
+
+def judge(claim: Claim, table: pd.DataFrame, dataset: str, headline_eps: float) -> Finding:
+    """table: the claim's table, one data set's rows."""
+    eps = headline_eps if claim.attack == "bim" else None
+    above, below = (cell(table, method, claim.attack, eps) for method in (claim.above, claim.below))
+    digits = 4 if claim.table == 3 else 1
+    measured = f"{show(above, digits)} against {show(below, digits)}"
+    paper = "-"
+    if above and below and pd.notna(above.published) and pd.notna(below.published):
+        paper = f"{above.published:.2f} against {below.published:.2f}"
+    return Finding(dataset, claim.text, order(above, below, claim.margin), measured, paper)
+
+
+def from_scratch_beats_softmax(table: pd.DataFrame, dataset: str, headline_eps: float) -> Finding:
+    """table: table 2, one data set's rows."""
+    attacks = list(dict.fromkeys(table.loc[table["measured"].notna(), "attack"]))
+    pairs = {attack: [cell(table, method, attack, headline_eps) for method in ("hcp_fs", "softmax_fs")] for attack in attacks}
+    verdict = together([order(above, below) for above, below in pairs.values()])
+    measured = "<br>".join(
+        f"{attack.upper()} {show(above, 1)} against {show(below, 1)}" for attack, (above, below) in pairs.items()
+    )
+    return Finding(dataset, "HCP (FS) beats SM (FS) under every attack", verdict, measured, "-")
+
+
+def all_fooled(table: pd.DataFrame, dataset: str) -> Finding:
+    """table: table 3, one data set's rows."""
+    rows = table[table["measured"].notna()]
+    left = rows[rows["fooled"] < 100]
+    eps = ", ".join(f"{eps:g}" for eps in dict.fromkeys(rows["eps"]))
+    names = zip(left["label"], left["stop"], left["fooled"], strict=True)
+    measured = "; ".join(f"{label} {fooled:.5g} % fooled (stop: {stop})" for label, stop, fooled in names)
+    verdict = MISSING if rows.empty else FAILS if len(left) else HOLDS
+    return Finding(dataset, f"Every model falls to 0 % at eps {eps or '-'}", verdict, measured or "all images fooled", "-")
+
+
+def count_text(orders: dict[str, str]) -> str:
+    """How many of the named comparisons hold, and which do not."""
+    found = list(orders.values())
+    text = f"{found.count(HOLDS)} of {len(found)} hold, {found.count(OPEN)} within the interval"
+    failed = [name for name, verdict in orders.items() if verdict == FAILS]
+    return text + (f"; not for {', '.join(failed)}" if failed else "")
+
+
+def iterative_beats_single_step(table: pd.DataFrame, dataset: str, headline_eps: float) -> Finding:
+    """FGSM accuracy above that of each other attack, for each method. table: table 2, one data set's rows. Where it fails, the
+    iterative attack is being misled, which is a sign of masked gradients."""
+    rows = table[table["measured"].notna() & (table["eps"] == headline_eps) & (table["attack"] != "fgsm")]
+    orders = {
+        f"{label} {attack.upper()}": order(cell(table, method, "fgsm", headline_eps), cell(table, method, attack, headline_eps))
+        for method, label, attack in zip(rows["method"], rows["label"], rows["attack"], strict=True)
+    }
+    measured = count_text(orders) if together(list(orders.values())) != MISSING else "-"
+    return Finding(dataset, "Iterative attacks are stronger than FGSM", together(list(orders.values())), measured, "-")
+
+
+def falls_with_eps(table: pd.DataFrame, clean: pd.DataFrame, dataset: str) -> Finding:
+    """Accuracy from clean over each eps on: holds for a method and attack if the last is below the first, fails if it rises between
+    two neighbours. table, clean: tables 2 and 1, one data set's rows."""
+    rows, orders = table[table["measured"].notna()], {}
+    for (method, attack), same in rows.groupby(["method", "attack"], sort=False):
+        steps = [cell(clean, str(method), "clean"), *(cell(same, str(method), str(attack), eps) for eps in sorted(same["eps"]))]
+        rises = FAILS in [order(a, b) for a, b in pairwise(steps)]
+        orders[f"{same['label'].iloc[0]} {str(attack).upper()}"] = FAILS if rises else order(steps[0], steps[-1])
+    measured = count_text(orders) if orders else "-"
+    return Finding(dataset, "Accuracy falls with eps", together(list(orders.values())), measured, "-")
+
+
+def hcp_findings(tables: dict[int, pd.DataFrame], headline_eps: dict[str, float]) -> list[Finding]:
+    """tables: `hcp_tables` by number; headline_eps: by data set, which are the data sets that were run."""
+    findings = []
+    for dataset, eps in headline_eps.items():
+        own = {number: table[table["dataset"] == dataset] for number, table in tables.items()}
+        findings += [judge(claim, own[claim.table], dataset, eps) for claim in CLAIMS]
+        findings.append(from_scratch_beats_softmax(own[2], dataset, eps))
+        findings.append(all_fooled(own[3], dataset))
+        findings.append(iterative_beats_single_step(own[2], dataset, eps))
+        findings.append(falls_with_eps(own[2], own[1], dataset))
+    return findings

@@ -1,0 +1,36 @@
+"""Adversarial training: what a batch becomes before the step (hcp eq. 5; pcl section 6.1)."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Generator, Tensor, nn
+
+Adversary = Callable[[nn.Module, Tensor, Tensor, Generator], tuple[Tensor, Tensor, Tensor]]
+"""(model, x, y, generator) -> images (B', C, H, W), labels (B',) and the weight of each in the loss (B',), which sum to 1."""
+
+
+def clean_only(model: nn.Module, x: Tensor, y: Tensor, generator: Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """No adversary."""
+    return x, y, x.new_full((len(x),), 1 / len(x))
+
+
+def mixed_with_attacked(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    generator: Generator,
+    *,
+    attack: Callable[..., Tensor],
+    eps_range: tuple[float, float],
+    clean_share: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The clean batch, weighted by clean_share (lambda), and its attacked copy with the rest; one forward for both. The attack runs
+    in eval mode on the model as it is now, with eps drawn from U(eps_range) for the batch. clean_share 0 leaves the clean half out.
+    """
+    low, high = eps_range
+    eps = low + (high - low) * torch.rand(1, generator=generator, device=x.device).item()
+    x_adv = attack(model, x, y, eps, generator=generator)
+    weight = x.new_full((len(x),), 1 / len(x))
+    if clean_share == 0:
+        return x_adv, y, weight
+    return torch.cat([x, x_adv]), torch.cat([y, y]), torch.cat([weight * clean_share, weight * (1 - clean_share)])

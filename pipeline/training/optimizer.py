@@ -1,0 +1,39 @@
+"""SGD with settings of their own for the network and for each kind of prototype."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+from torch.optim import SGD
+
+Settings = Mapping[str, Any]  # lr, momentum, weight_decay, milestones, gamma
+
+
+def build_optimizer(
+    network: nn.Module, prototypes: Mapping[str, list[nn.Parameter]], settings: Settings, prototype_settings: Mapping[str, Settings]
+) -> SGD:
+    """One parameter group for the network and one for each name in `prototypes`.
+
+    Raises ValueError when `prototype_settings` does not name exactly the prototypes that the loss has.
+    """
+    if set(prototypes) != set(prototype_settings):
+        raise ValueError(
+            f"prototypes: the loss has {', '.join(prototypes) or 'none'}, "
+            f"settings are given for {', '.join(prototype_settings) or 'none'}"
+        )
+    groups = [{"params": list(network.parameters()), "name": "network", **settings}]
+    groups += [{"params": prototypes[name], "name": name, **prototype_settings[name]} for name in prototypes]
+    return SGD([{**group, "base_lr": group["lr"]} for group in groups])
+
+
+def scheduled_lr(base_lr: float, milestones: Sequence[float], gamma: float, epoch: int, epochs: int) -> float:
+    """The rate in `epoch` (from 0) of `epochs`: times gamma for every milestone reached. A milestone below 1 is a fraction of the
+    epochs, from 1 on it is an epoch."""
+    reached = sum(epoch >= (milestone * epochs if milestone < 1 else milestone) for milestone in milestones)
+    return float(base_lr * gamma**reached)
+
+
+def set_learning_rates(optimizer: SGD, epoch: int, epochs: int) -> None:
+    """Puts every group on its schedule for `epoch`."""
+    for group in optimizer.param_groups:
+        group["lr"] = scheduled_lr(group["base_lr"], group["milestones"], group["gamma"], epoch, epochs)

@@ -1,0 +1,58 @@
+"""python -m pipeline.ui PORT: the MLflow UI on loopback, with a link that opens the attacked models side by side."""
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+import webbrowser
+from urllib.parse import quote
+
+from pipeline.tracking import open_store, store_uri
+
+
+def comparison_path(uri: str) -> str:
+    """Path of MLflow's compare page for the newest run of each model in experiment `robustness`, or of the start page."""
+    client = open_store(uri)
+    experiment = client.get_experiment_by_name("robustness")
+    if experiment is None:
+        return "/"
+    runs = {}
+    for run in client.search_runs([experiment.experiment_id], "attributes.status = 'FINISHED'"):  # newest first
+        runs.setdefault(run.info.run_name, run.info.run_id)
+    if len(runs) < 2:
+        return f"/#/experiments/{experiment.experiment_id}"
+    return f"/#/compare-runs?runs={quote(json.dumps(list(runs.values())))}&experiments={quote(json.dumps([experiment.experiment_id]))}"
+
+
+def main(port: int) -> None:
+    """Serves until interrupted."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            sys.exit(f"error: port {port} is in use; choose another with make ui PORT={port + 1}")
+    uri = store_uri("")
+    link = f"http://127.0.0.1:{port}{comparison_path(uri)}"
+    print(f"\nSide by side, in a moment:\n  {link}\n", flush=True)
+    threading.Thread(target=_open_when_up, args=(port, link), daemon=True).start()
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)]
+    try:
+        sys.exit(subprocess.call(command))
+    except KeyboardInterrupt:
+        sys.exit(0)
+
+
+def _open_when_up(port: int, link: str) -> None:
+    for _ in range(120):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                webbrowser.open(link)  # does nothing where there is no browser
+                return
+        time.sleep(0.5)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

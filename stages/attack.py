@@ -1,0 +1,19 @@
+"""Stage attack: python -m stages.attack DATASET METHOD SEED."""
+
+from pipeline.attacks import ATTACKS
+from pipeline.cli import run_stage
+from pipeline.config import load_params
+from pipeline.jobs.attack import attack_model
+from pipeline.models import NETWORKS
+
+
+def main(dataset: str, method: str, seed: int) -> None:
+    """Attacks one model with every attack of run.attacks at every eps of the data set, and measures the noise that it takes to fool
+    it (hcp table 3). Writes outcomes by image, features and adversarial images to data/attacks/DATASET/METHOD/SEED."""
+    attack_model(load_params(attacks=ATTACKS, networks=NETWORKS), dataset, method, seed)
+
+
+if __name__ == "__main__":
+    run_stage(
+        main, dataset="a name in params.yaml, datasets", method="a name in params.yaml, methods", seed="an integer, 0 or more"
+    )

@@ -1,0 +1,30 @@
+"""Stage report: metrics/tables, metrics/figures, metrics/summary.json -> metrics/report.md."""
+
+from pathlib import Path
+
+from pipeline.cli import run_stage
+from pipeline.config import load_params
+from pipeline.reporting.markdown import schedule_text
+from pipeline.reporting.published import load_published, published_epochs
+from pipeline.reporting.report import hcp_report
+
+
+def main() -> None:
+    """One page, metrics/report.md: results in short, which claims of the paper hold, tables, figures and statistics, from the files
+    in metrics/."""
+    params = load_params()
+    run, metrics = params.run, Path("metrics")
+    epochs = {name: params.datasets[name].training.epochs for name in run.datasets}
+    page = hcp_report(
+        metrics,
+        datasets=run.datasets,
+        seeds=run.seeds,
+        headline_eps={name: params.datasets[name].evaluation.headline_eps for name in run.datasets},
+        schedule=schedule_text(epochs, published_epochs(load_published())),
+        labels=params.labels,
+    )
+    (metrics / "report.md").write_text(page)
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,68 @@
+"""Fixtures that several test files share, and --slow."""
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torch import Tensor, nn
+
+ROOT = Path(__file__).parents[1]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="run the tests marked slow too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--slow"):
+        for item in items:
+            if "slow" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="slow; run with --slow"))
+
+
+@pytest.fixture(scope="session")
+def digits() -> tuple[Tensor, Tensor]:
+    """128 digits, float64 (128, 1, 8, 8) in [0, 1], and their labels."""
+    bunch = load_digits()
+    return torch.from_numpy(bunch.images[:128, None] / 16.0), torch.from_numpy(bunch.target[:128].astype(np.int64))
+
+
+@pytest.fixture(scope="session")
+def trained_once(digits: tuple[Tensor, Tensor]) -> nn.Module:
+    """A small batch-norm conv net, float64 (so that two libraries round alike), trained until it is right on most of `digits`."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 16, 3, stride=2),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(144, 10),
+    ).double()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    for _ in range(40):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(digits[0]), digits[1]).backward()
+        optimizer.step()
+    model.zero_grad(set_to_none=True)
+    return model.eval()
+
+
+@pytest.fixture
+def trained(trained_once: nn.Module) -> nn.Module:
+    """A copy for each test: other libraries leave gradients behind."""
+    return copy.deepcopy(trained_once)
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """The number of threads decides the order of sums; same bytes are promised for the same number."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)

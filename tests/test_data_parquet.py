@@ -1,0 +1,201 @@
+"""Source parquet, on small made files in the layouts of the hub and on the real sets where they are at hand."""
+
+import hashlib
+import io
+import json
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from pipeline.data.parquet_files import parquet
+from pipeline.data.splits import channel_statistics
+
+REPO = Path(__file__).resolve().parents[1]
+REAL = REPO / ".." / "shared" / "data"
+AUTO: dict[str, Any] = {"image_column": None, "label_column": None, "sha256sums": None}
+RNG = np.random.default_rng(0)
+RGB = RNG.integers(0, 256, (12, 3, 32, 32), dtype=np.uint8)
+GREY = RNG.integers(0, 256, (12, 28, 28), dtype=np.uint8)
+LABELS = np.arange(12) % 3
+needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="the real data sets are not in ../shared/data")
+
+
+def encode(image: np.ndarray, format: str = "PNG") -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image if image.ndim == 2 else image.transpose(1, 2, 0)).save(buffer, format=format, lossless=True)
+    return buffer.getvalue()
+
+
+def write_parquet(path: Path, encoded: list[Any], labels: dict[str, Any], names: list[str] | None, column: str = "img") -> Path:
+    """labels: column name -> values; the first one is the ClassLabel with `names`. The layout that the hub writes."""
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    images = pa.array([{"bytes": b, "path": None} for b in encoded], type=kind)
+    label = next(iter(labels))
+    features = {column: {"_type": "Image"}, label: {"names": names, "_type": "ClassLabel"}}
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})} if names else None
+    table = pa.table({column: images, **{name: pa.array(values) for name, values in labels.items()}})
+    pq.write_table(table.replace_schema_metadata(metadata), path, row_group_size=5)
+    return path
+
+
+@pytest.fixture
+def cifar100(tmp_path: Path) -> Path:
+    for split in ("train", "test"):
+        columns = {"fine_label": LABELS, "coarse_label": LABELS * 0}
+        path = tmp_path / f"{split}-00000-of-00001.parquet"
+        write_parquet(path, [encode(x, "WEBP") for x in RGB], columns, ["apple", "bear", "crab"])
+    return tmp_path
+
+
+def refuses(folder: Path, match: str, **options: Any) -> None:
+    with pytest.raises(ValueError, match=match):
+        parquet(**{"train": str(folder), "test": str(folder), **AUTO, **options})
+
+
+def test_cifar100_layout(cifar100: Path) -> None:
+    for place in (str(cifar100), str(cifar100 / "train-*.parquet")):
+        train, test, classes = parquet(train=place, test=str(cifar100 / "test-00000-of-00001.parquet"), **AUTO)
+        np.testing.assert_array_equal(train.images, RGB)
+        np.testing.assert_array_equal(test.images, RGB)
+        np.testing.assert_array_equal(train.labels, LABELS)
+        assert classes == ["apple", "bear", "crab"]
+    coarse = parquet(train=str(cifar100), test=str(cifar100), **AUTO | {"label_column": "coarse_label"})
+    assert coarse[2] == ["0"]  # the schema names only the classes of fine_label
+
+
+def test_torch_is_not_imported(cifar100: Path) -> None:
+    code = (
+        "import sys; from pipeline.data.sources import SOURCES; place = sys.argv[1]; options = dict.fromkeys(sys.argv[2:]); "
+        "SOURCES['parquet'](train=place, test=place, **options); print('torch' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(cifar100), *AUTO]
+    assert subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=True).stdout.strip() == "False"
+
+
+def test_svhn_layout_in_several_shards(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        for k in range(2):
+            part = slice(6 * k, 6 * k + 6)
+            path = tmp_path / f"{split}-0000{k}-of-00002.parquet"
+            write_parquet(path, [encode(x) for x in RGB[part]], {"label": LABELS[part]}, ["0", "1", "2"], column="image")
+    train, _, classes = parquet(train=str(tmp_path), test=str(tmp_path), **AUTO)
+    np.testing.assert_array_equal(train.images, RGB)
+    np.testing.assert_array_equal(train.labels, LABELS)
+    assert classes == ["0", "1", "2"]
+    (tmp_path / "train-00001-of-00002.parquet").unlink()
+    refuses(tmp_path, r"train-00001-of-00002\.parquet is missing")
+
+
+def test_bare_bytes_and_no_metadata(tmp_path: Path) -> None:
+    table = pa.table({"image": pa.array([encode(x) for x in GREY], type=pa.binary()), "label": LABELS})
+    for split in ("train", "test"):
+        pq.write_table(table, tmp_path / f"{split}-0.parquet")
+    train, _, classes = parquet(train=str(tmp_path), test=str(tmp_path), **AUTO)
+    np.testing.assert_array_equal(train.images, GREY[:, None])
+    assert classes == ["0", "1", "2"]
+
+
+def test_damaged_files(cifar100: Path) -> None:
+    path = cifar100 / "train-00000-of-00001.parquet"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    refuses(cifar100, r"train-00000-of-00001\.parquet is cut off, damaged.*delete it and fetch it again")
+    footer = int.from_bytes(whole[-8:-4], "little") + 8
+    path.write_bytes(whole[:200] + bytes(len(whole) - footer - 200) + whole[-footer:])  # footer whole, data gone
+    refuses(cifar100, "fetch it again")
+    path.unlink()
+    refuses(cifar100, r"no file .*train-\*\.parquet: fetch")
+
+
+def test_checksums(cifar100: Path) -> None:
+    sums = cifar100 / "SHA256SUMS"
+    files = sorted(cifar100.glob("*.parquet"))
+    sums.write_text("".join(f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}\n" for file in files))
+    parquet(train=str(cifar100), test=str(cifar100), **AUTO | {"sha256sums": str(sums)})
+    good = sums.read_text()
+    sums.write_text("0" * 64 + good[64:])
+    refuses(cifar100, "test-.* has SHA-256 .* delete it", sha256sums=str(sums))
+    sums.write_text(good.splitlines()[0])
+    refuses(cifar100, "train-.* is not in", sha256sums=str(sums))
+    sums.write_text("hello\n")
+    refuses(cifar100, "line 1", sha256sums=str(sums))
+    refuses(cifar100, "nosuch cannot be read", sha256sums="nosuch")
+
+
+def test_columns_that_are_not_there(cifar100: Path) -> None:
+    refuses(cifar100, "no column label, it has img, fine_label, coarse_label: set label_column", label_column="label")
+    refuses(cifar100, "no column image, it has img", image_column="image")
+    refuses(cifar100, "column img must hold integers", label_column="img")
+    refuses(cifar100, "column fine_label must hold images", image_column="fine_label")
+    refuses(cifar100, "in train and in test", test=str(cifar100 / "train-00000-of-00001.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("bad", "match"),
+    [
+        ({"encoded": b"no image"}, "row 7: the image cannot be decoded"),
+        ({"encoded": encode(RGB[0])[:900]}, "row 7: the image cannot be decoded"),
+        ({"encoded": None}, "row 7: holds no image bytes"),
+        ({"encoded": encode(RGB[0][:, :16])}, r"row 7: .*\(3, 16, 32\), those before \(3, 32, 32\)"),
+        ({"encoded": encode(RGB[0][0])}, r"row 7: .*\(1, 32, 32\)"),
+        ({"label": 3}, r"row 7: label is 3, must be in 0\.\.2"),
+        ({"label": -1}, "row 7: label is -1"),
+        ({"label": None}, "row 7: label is None"),
+    ],
+)
+def test_a_bad_row_is_named(tmp_path: Path, bad: dict[str, Any], match: str) -> None:
+    encoded, labels = [encode(x) for x in RGB], LABELS.tolist()
+    write_parquet(tmp_path / "test-0.parquet", encoded, {"label": labels}, ["a", "b", "c"])
+    encoded[7], labels[7] = bad.get("encoded", encoded[7]), bad.get("label", labels[7])
+    write_parquet(tmp_path / "train-0.parquet", encoded, {"label": labels}, ["a", "b", "c"])
+    refuses(tmp_path, rf"train-0\.parquet, {match}")
+
+
+def test_labels_with_gaps_and_other_names(tmp_path: Path) -> None:
+    encoded = [encode(x) for x in RGB]
+    write = partial(write_parquet, encoded=encoded)
+    for split in ("train", "test"):
+        write(tmp_path / f"{split}-0.parquet", labels={"label": LABELS * 2}, names=None)
+    refuses(tmp_path, "without gaps, got 3 different ones from 0 to 4")
+    write(tmp_path / "train-0.parquet", labels={"label": LABELS}, names=["a", "b", "c"])
+    write(tmp_path / "test-0.parquet", labels={"label": LABELS}, names=["a", "c", "b"])
+    refuses(tmp_path, "same class names")
+
+
+@needs_real
+def test_mnist_test_file(tmp_path: Path) -> None:
+    other = write_parquet(tmp_path / "other.parquet", [encode(x) for x in GREY], {"label": LABELS}, list("0123456789"))
+    part, _, classes = parquet(train=str(REAL / "mnist" / "test-*.parquet"), test=str(other), **AUTO)
+    assert part.images.shape == (10000, 1, 28, 28)
+    # the counts and first labels of LeCun's t10k-labels
+    assert np.bincount(part.labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert part.labels[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
+    assert classes == list("0123456789")
+
+
+@needs_real
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("folder", "first", "mean", "std"),
+    [  # published figures
+        ("cifar10", "airplane", [0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]),
+        ("mnist", "0", [0.1307], [0.3081]),
+        ("fashion_mnist", "T - shirt / top", [0.2860], [0.3530]),
+    ],
+)
+def test_published_mean_and_std(folder: str, first: str, mean: list[float], std: list[float]) -> None:
+    place = str(REAL / folder)
+    train, test, classes = parquet(train=place, test=place, **AUTO | {"sha256sums": str(REAL / "SHA256SUMS")})
+    measured = channel_statistics(train.images)
+    assert ([round(m, 4) for m in measured[0]], [round(s, 4) for s in measured[1]]) == (mean, std)
+    assert len(train.labels) == (50000 if folder == "cifar10" else 60000)
+    assert len(test.labels) == 10000
+    assert (classes[0], len(classes)) == (first, 10)

@@ -1,0 +1,225 @@
+"""Findings each way; then the stages tables, figures and report run from the shell on a made tree: images, links, equal bytes."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+from pipeline.reporting import findings
+from pipeline.reporting.figures import critical_difference_figure, features_figure, features_panel
+from pipeline.reporting.findings import FAILS, HOLDS, MISSING, OPEN, Claim, Value
+from pipeline.reporting.published import load_published
+from pipeline.reporting.report import verdict_rows
+from pipeline.reporting.statistics import hcp_groups, statistics_frame
+
+ROOT = Path(__file__).parents[1]
+DATASETS = {"cifar10": 0.03, "digits": 0.1}
+RIGHT = {"softmax_fs": 4, "at": 60, "center": 10, "pcl": 15, "hcp": 40, "hcp_fs": 45, "mine": 30}  # of 100, under BIM
+N = 100
+
+
+def write_model(folder: Path, right: int, eps: float, rng: np.random.Generator) -> None:
+    folder.mkdir(parents=True)
+    frames = []
+    counts = {("clean", 0.0): 95, ("fgsm", eps): right + 20, ("bim", eps): right, ("noise_sample", 5.0): 0, ("noise_batch", 5.0): 0}
+    for (attack, e), n in counts.items():
+        correct = np.arange(N) < n
+        mse = rng.gamma(9, right / 1000, N).astype(np.float32) if attack.startswith("noise") else np.full(N, e**2, np.float32)
+        columns = {"image": np.arange(N, dtype=np.int32), "label": np.int16(1), "attack": attack, "eps": e}
+        frames.append(pd.DataFrame({**columns, "prediction": np.int16(1), "correct": correct, "linf": e, "l2": e, "mse": mse}))
+    pd.concat(frames).to_parquet(folder / "outcomes.parquet")
+    label = np.arange(N) % 10
+    fc = (np.eye(10)[label] * right + rng.normal(size=(N, 10))).astype(np.float32)
+    np.savez(folder / "features.npz", gap=fc[:, :4], fc=fc, label=label, layers=np.array(["gap", "fc"]))
+
+
+def run_stage(name: str, cwd: Path, hash_seed: str = "0") -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": hash_seed}
+    command = [sys.executable, "-m", f"stages.{name}"]
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A profile folder in which the three stages have run."""
+    folder = tmp_path_factory.mktemp("profile")
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    base = next(iter(params["datasets"].values()))
+    values = {name: {**base["evaluation"], "eps": [eps], "headline_eps": eps} for name, eps in DATASETS.items()}
+    params["datasets"] = {name: {**base, "evaluation": evaluation} for name, evaluation in values.items()}
+    params["methods"]["mine"] = params["methods"]["hcp"]
+    params["run"] = {"datasets": list(DATASETS), "finetune": ["at", "center", "pcl", "hcp", "mine"]}
+    params["run"] |= {"scratch": ["softmax_fs", "hcp_fs"], "seeds": [3], "attacks": ["fgsm", "bim"]}
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    rng = np.random.default_rng(0)
+    for dataset, eps in DATASETS.items():
+        for method, right in RIGHT.items():
+            write_model(folder / "data" / "attacks" / dataset / method / "3", right, eps, rng)
+    for stage in ("tables", "figures", "report"):
+        run_stage(stage, folder)
+    return folder
+
+
+def value(low: float, high: float, published: float = float("nan"), bound: bool = False) -> Value:
+    return Value((low + high) / 2, low, high, published, bound)
+
+
+def row(method: str, attack: str, mean: float, *, eps: float = 0.1, half: float = 1.0, fooled: float = 100.0) -> dict[str, object]:
+    values = {"measured": mean, "ci95_low": mean - half, "ci95_high": mean + half, "published": float("nan")}
+    stop = attack.removeprefix("noise_")
+    return {"method": method, "label": method, "attack": attack, "eps": eps, **values, "fooled": fooled, "stop": stop}
+
+
+def test_order_holds_fails_or_stays_open() -> None:
+    assert findings.order(value(50, 60), value(30, 40)) == HOLDS
+    assert findings.order(value(30, 40), value(50, 60)) == FAILS
+    assert findings.order(value(30, 51), value(50, 60)) == OPEN
+    assert findings.order(None, value(50, 60)) == MISSING
+    assert findings.order(value(92, 93), value(92.5, 93.5), margin=1.0) == OPEN
+    assert findings.order(value(93, 93.5), value(93.6, 93.9), margin=1.0) == HOLDS
+    assert findings.order(value(90, 91), value(93.6, 93.9), margin=1.0) == FAILS
+
+
+def test_together_fails_on_one_and_holds_only_on_all() -> None:
+    assert findings.together([HOLDS, HOLDS, MISSING]) == HOLDS
+    assert findings.together([HOLDS, OPEN]) == OPEN
+    assert findings.together([HOLDS, OPEN, FAILS]) == FAILS
+    assert findings.together([MISSING]) == MISSING
+    assert findings.together([]) == MISSING
+
+
+def test_noise_that_did_not_fool_every_image_reaches_up_to_the_image_range() -> None:
+    table = pd.DataFrame([row("at", "noise_batch", 0.1, half=0.01, fooled=90.0), row("hcp", "noise_batch", 0.15, half=0.01)])
+    at = findings.cell(table, "at", "noise_batch")
+    assert at is not None
+    assert at.high == pytest.approx(0.21)  # a tenth of the images, each at most 1
+    claim = Claim("more noise", 3, "hcp", "at", "noise_batch")
+    assert findings.judge(claim, table, "d", 0.1).verdict == OPEN
+    assert "≥ 0.1000" in findings.judge(claim, table, "d", 0.1).measured
+    table["fooled"] = 100.0
+    assert findings.judge(claim, table, "d", 0.1).verdict == HOLDS
+
+
+def test_claims_read_bim_at_the_headline_eps() -> None:
+    table = pd.DataFrame(
+        [row("hcp", "bim", 10, eps=0.2), row("hcp", "bim", 50), row("pcl", "bim", 30), row("pcl", "bim", 5, eps=0.2)]
+    )
+    claim = Claim("beats", 2, "hcp", "pcl", "bim")
+    found = findings.judge(claim, table.assign(published=[1.0, 55.0, 27.0, 1.0]), "d", 0.1)
+    assert (found.verdict, found.measured, found.paper) == (
+        HOLDS,
+        "50.0 [49.0, 51.0] against 30.0 [29.0, 31.0]",
+        "55.00 against 27.00",
+    )
+    assert findings.judge(claim, table, "d", 0.3).verdict == MISSING
+    assert findings.judge(Claim("loses", 2, "pcl", "hcp", "bim"), table, "d", 0.1).verdict == FAILS
+
+
+def test_every_attack_and_iterative_attacks_each_way() -> None:
+    rows = [row("hcp_fs", "fgsm", 50), row("softmax_fs", "fgsm", 40), row("hcp_fs", "bim", 30), row("softmax_fs", "bim", 10)]
+    table = pd.DataFrame(rows)
+    assert findings.from_scratch_beats_softmax(table, "d", 0.1).verdict == HOLDS
+    assert findings.iterative_beats_single_step(table, "d", 0.1).verdict == HOLDS
+    table.loc[2, ["measured", "ci95_low", "ci95_high"]] = [5.0, 4.0, 6.0]
+    assert findings.from_scratch_beats_softmax(table, "d", 0.1).verdict == FAILS
+    table.loc[3, ["measured", "ci95_low", "ci95_high"]] = [60.0, 59.0, 61.0]
+    found = findings.iterative_beats_single_step(table, "d", 0.1)
+    assert (found.verdict, found.measured) == (FAILS, "1 of 2 hold, 0 within the interval; not for softmax_fs BIM")
+    assert findings.iterative_beats_single_step(table[table["attack"] == "bim"], "d", 0.1).verdict == MISSING
+
+
+def test_accuracy_that_rises_with_eps_is_named() -> None:
+    clean = pd.DataFrame([row("hcp", "clean", 95, eps=0.0)])
+    table = pd.DataFrame([row("hcp", "bim", 60, eps=0.1), row("hcp", "bim", 20, eps=0.2)])
+    assert findings.falls_with_eps(table, clean, "d").verdict == HOLDS
+    table["measured"], table["ci95_low"], table["ci95_high"] = [20.0, 40.0], [18.0, 38.0], [22.0, 42.0]
+    found = findings.falls_with_eps(table, clean, "d")
+    assert (found.verdict, "not for hcp BIM" in found.measured) == (FAILS, True)
+    assert findings.falls_with_eps(table.head(0), clean, "d").verdict == MISSING
+
+
+def test_an_image_that_resists_is_named() -> None:
+    table = pd.DataFrame([row("hcp", "noise_batch", 0.1, eps=5.0), row("at", "noise_batch", 0.1, eps=5.0)])
+    assert findings.all_fooled(table, "d").verdict == HOLDS
+    found = findings.all_fooled(table.assign(fooled=[100.0, 99.5]), "d")
+    assert (found.verdict, found.measured) == (FAILS, "at 99.5 % fooled (stop: batch)")
+    assert findings.all_fooled(table.head(0), "d").verdict == MISSING
+
+
+def test_verdict_takes_the_strongest_attack_of_each_method() -> None:
+    rows = verdict_rows({"a": {"clean": 90.0, "bim": 20.0, "pgd": 10.5, "noise_mse": 0.05}, "b": {"clean": 80.0}}, {"a": "A"})
+    assert rows.to_numpy().tolist() == [["A", "90.00", "10.50 (PGD)", "0.0500"], ["b", "80.00", "-", "-"]]
+
+
+def test_principal_components_share_of_the_variance_is_in_the_title() -> None:
+    x = np.array([[3.0, 0, 0], [-3, 0, 0], [0, 2, 0], [0, -2, 0], [0, 0, 1], [0, 0, -1]])  # variances 18 : 8 : 2
+    axes = features_figure({"d": {"hcp": (x, np.arange(6) % 2, "fc")}}, {"hcp": "HCP"}).axes[0]
+    assert axes.get_title() == "HCP\n93 % of the variance"  # 26 / 28
+    features_panel(axes, np.random.default_rng(0).normal(size=(300, 5)), np.arange(300) % 100)  # more classes than colours
+    assert len(axes.collections) == 2 + 100
+
+
+def test_critical_difference_figure_says_why_there_is_no_test() -> None:
+    cells = pd.DataFrame(columns=["dataset", "method", "seed", "attack", "eps", "accuracy", "mse"]).astype(
+        {"attack": str, "mse": float}
+    )
+    groups = hcp_groups(cells, load_published(), ["at", "pcl", "hcp"], ["at"])
+    figure = critical_difference_figure(statistics_frame(groups, load_published(), 0.1), {})
+    assert all("at least 3 methods" in axes.texts[0].get_text() for axes in figure.axes)
+
+
+def test_figures_are_images_of_sensible_size(profile: Path) -> None:
+    for name in ("hcp_figure2", "hcp_figure3", "hcp_critical_difference"):
+        with Image.open(profile / "metrics" / "figures" / f"{name}.png") as image:
+            image.load()
+            assert image.format == "PNG"
+            assert 600 < image.width < 4000
+            assert 300 < image.height < 4000
+            assert len(image.convert("RGB").getcolors(1 << 24) or []) > 10
+            assert "Software" not in image.info
+
+
+def test_a_second_run_writes_the_same_bytes(profile: Path) -> None:
+    files = [path for path in (profile / "metrics").rglob("*") if path.is_file()]
+    before = {path: path.read_bytes() for path in files}
+    for stage in ("tables", "figures", "report"):
+        run_stage(stage, profile, hash_seed="1")
+    assert len(files) == 10 + 3 + 2
+    assert [path.name for path in files if path.read_bytes() != before[path]] == []
+
+
+def test_report_has_verdict_findings_tables_figures_and_statistics(profile: Path) -> None:
+    text = (profile / "metrics" / "report.md").read_text()
+    links = re.findall(r"!\[[^]]*\]\(([^)]+)\)", text)
+    assert len(links) == 3
+    assert all((profile / "metrics" / link).is_file() for link in links)
+    headings = re.findall(r"^## (.*)$", text, flags=re.MULTILINE)
+    assert headings[:2] == ["In short", "Findings"]
+    assert sum(heading.startswith("HCP Table") for heading in headings) == 4
+    assert headings[-2:] == ["Known misprints in the papers", "How to make this page again"]
+    assert "Data sets: cifar10, digits (not in the paper: digits). Seeds: 3." in text
+    assert "from 32.32 % to 0.28 % under AutoAttack" in text
+    assert "77.33 and 77.73" in text
+    assert "table 3 gives 5.7 where table 5 gives 55.7" in text
+
+
+def test_report_draws_the_right_conclusions(profile: Path) -> None:
+    lines = (profile / "metrics" / "report.md").read_text().split("### cifar10")[1].splitlines()
+
+    def parts(claim: str) -> list[str]:
+        return [part.strip() for part in next(line for line in lines if claim in line).strip("|").split("|")]
+
+    assert parts("HCP (SM) beats PCL (SM) under BIM")[1] == "**holds**"  # 40 against 15 of 100
+    assert parts("HCP (SM) beats PCL (SM) under BIM")[3] == "55.51 against 27.23"
+    assert parts("HCP (SM) beats AT under BIM")[1] == "**does not hold**"  # 40 against 60
+    assert parts("AT loses clean accuracy")[1] == "**within the 95 % interval**"  # 95 and 95
+    assert parts("HCP + AT beats AT under BIM")[1] == "**not measured**"
+    assert parts("Every model falls to 0 % at eps 5")[1] == "**holds**"
