@@ -14,9 +14,8 @@ def main() -> None:
     metrics/tables/hcp_statistics.csv."""
     params = load_params()
     run, labels, attacks, out = params.run, params.labels, Path("data/attacks"), Path("metrics/figures")
-    methods = [*run.scratch, *run.finetune]
-    noise = load_noise(attacks, datasets=run.datasets, methods=methods, seeds=run.seeds, stops=list(params.noise.stop))
-    drawn = [method for method in methods if method in FIGURE3_METHODS] or methods[:1]
+    noise = load_noise(attacks, datasets=run.datasets, methods=run.methods, seeds=run.seeds, stops=list(params.noise.stop))
+    drawn = [method for method in run.methods if method in FIGURE3_METHODS] or run.methods[:1]
     features = load_features(attacks, datasets=run.datasets, methods=drawn, seed=run.seeds[0])
     statistics = read_statistics(Path("metrics/tables/hcp_statistics.csv"))
     save(noise_figure(noise, labels), out / "hcp_figure2.png")

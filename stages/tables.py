@@ -18,17 +18,16 @@ def main() -> None:
     and metrics/summary.json, from the outcomes in data/attacks."""
     params = load_params()
     run, labels, out = params.run, params.labels, Path("metrics/tables")
-    methods = [*run.scratch, *run.finetune]
     headline_eps = {name: params.datasets[name].evaluation.headline_eps for name in run.datasets}
     epochs = {name: params.datasets[name].training.epochs for name in run.datasets}
     published = load_published()
     schedule = schedule_text(epochs, published_epochs(published))
-    cells = load_cells(Path("data/attacks"), datasets=run.datasets, methods=methods, seeds=run.seeds)
+    cells = load_cells(Path("data/attacks"), datasets=run.datasets, methods=run.methods, seeds=run.seeds)
     out.mkdir(parents=True, exist_ok=True)
     for number, table in hcp_tables(cells, published, labels=labels, headline_eps=headline_eps).items():
         table.to_csv(out / f"hcp_table{number}.csv", index=False)
         (out / f"hcp_table{number}.md").write_text(hcp_table_markdown(number, table, schedule))
-    groups = hcp_groups(cells, published, params.statistics.compare, methods)
+    groups = hcp_groups(cells, published, params.statistics.compare, run.methods)
     statistics = statistics_frame(groups, published, params.statistics.alpha)
     statistics.to_csv(out / "hcp_statistics.csv", index=False)
     (out / "hcp_statistics.md").write_text(statistics_markdown(statistics, labels))

@@ -56,7 +56,7 @@ def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     values = {name: {**base["evaluation"], "eps": [eps], "headline_eps": eps} for name, eps in DATASETS.items()}
     params["datasets"] = {name: {**base, "evaluation": evaluation} for name, evaluation in values.items()}
     params["methods"]["mine"] = params["methods"]["hcp"]
-    params["run"] = {"datasets": list(DATASETS), "finetune": ["at", "center", "pcl", "hcp", "mine"]}
+    params["run"] = {"datasets": list(DATASETS), "methods": list(RIGHT), "finetune": ["at", "center", "pcl", "hcp", "mine"]}
     params["run"] |= {"scratch": ["softmax_fs", "hcp_fs"], "seeds": [3], "attacks": ["fgsm", "bim"]}
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     rng = np.random.default_rng(0)

@@ -229,7 +229,12 @@ def test_stage_writes_every_file_and_reports_a_missing_folder_in_one_line(attack
     evaluations = {"cifar10": {"eps": [0.03, 0.1], "headline_eps": 0.03}, "digits": {"eps": [0.1], "headline_eps": 0.1}}
     params["datasets"] = {name: {**base, "evaluation": {**base["evaluation"], **values}} for name, values in evaluations.items()}
     params["methods"]["mine"] = params["methods"]["hcp"]
-    params["run"] = {"datasets": list(HEADLINE), "finetune": ["at", "hcp", "hcp_m_p", "mine"], "scratch": ["softmax_fs"]}
+    params["run"] = {
+        "datasets": list(HEADLINE),
+        "methods": METHODS,
+        "finetune": ["at", "hcp", "hcp_m_p", "mine"],
+        "scratch": ["softmax_fs"],
+    }
     params["run"] |= {"seeds": [0, 1], "attacks": ["fgsm", "bim", "pgd"]}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     command = [sys.executable, "-m", "stages.tables"]

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pandas as pd
-from statsmodels.stats.proportion import proportion_confint  # type: ignore[import-untyped]
+from statsmodels.stats.proportion import proportion_confint
 
 from pipeline.reporting.outcomes import NOISE, PAPER_ATTACKS, PAPER_METHODS, first_present, in_paper_order
 from pipeline.reporting.published import published_table

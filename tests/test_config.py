@@ -1,0 +1,104 @@
+"""params.yaml is refused with every problem, its path and what is allowed, and accepted as it is shipped."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import ROOT
+
+from pipeline.attacks import ATTACKS
+from pipeline.config import ParamsError, load_params, pick
+from pipeline.data.sources import SOURCES
+from pipeline.losses import LOSSES
+from pipeline.models import NETWORKS
+
+LOOKUPS: dict[str, Any] = {"attacks": ATTACKS, "losses": LOSSES, "networks": NETWORKS, "sources": SOURCES}
+Edit = Callable[[dict[str, Any]], object]
+
+
+def problems(tmp_path: Path, edit: Edit) -> str:
+    raw = yaml.safe_load((ROOT / "params.yaml").read_text())
+    edit(raw)
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(raw))
+    with pytest.raises(ParamsError) as error:
+        load_params(path, **LOOKUPS)
+    return str(error.value)
+
+
+def test_the_shipped_params_are_valid_and_the_ablation_differs_from_hcp_in_one_weight() -> None:
+    params = load_params(ROOT / "params.yaml", **LOOKUPS)
+    full, without = params.methods["hcp"].loss, params.methods["hcp_m_p"].loss
+    assert full is not None
+    assert without is not None
+    assert {name for name, value in full.options.items() if without.options[name] != value} == {"negative"}
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (lambda p: p["methods"]["hcp"]["loss"].update(e=-1), ["methods.hcp.loss.e", "greater than 0", "-1"]),
+        (lambda p: p["methods"]["hcp"]["loss"].update(distance="manhattan"), ["methods.hcp.loss.distance", "'euclidean' or 'squared'"]),
+        (lambda p: p["methods"]["hcp"]["loss"].update(radius=1), ["methods.hcp.loss.radius: is not a parameter here", "centre_init"]),
+        (lambda p: p["methods"]["hcp"]["loss"].pop("e"), ["methods.hcp.loss.e: is missing"]),
+        (lambda p: p["methods"]["hcp"]["loss"].update(name="hpc"), ["methods.hcp.loss.name: unknown 'hpc', choose from center, hcp, pcl"]),
+        (lambda p: p["methods"]["hcp"]["loss"].update(e="2e-1"), ["methods.hcp.loss.e", "valid number"]),
+        (lambda p: p["attacks"]["bim"].update(steps=0), ["attacks.bim.steps", "greater than or equal to 1"]),
+        (lambda p: p["attacks"]["bim"].update(name="apgd"), ["attacks.bim.name: unknown 'apgd', choose from bim, fgsm, mim, pgd"]),
+        (lambda p: p["methods"]["at"]["adversary"]["attack"].update(stepsize=1), ["methods.at.adversary.attack.stepsize"]),
+        (lambda p: p["methods"]["at"]["adversary"].update(clean_share=1.5), ["methods.at.adversary.clean_share", "less than 1"]),
+        (lambda p: p["datasets"]["digits"]["evaluation"].update(eps=[-0.1]), ["datasets.digits.evaluation.eps.0", "greater than 0"]),
+        (lambda p: p["datasets"]["digits"]["evaluation"].update(headline_eps=0.2), ["headline_eps: must be one of", "[0.05, 0.1, 0.15]"]),
+        (lambda p: p["datasets"]["digits"]["evaluation"].update(images="some"), ["datasets.digits.evaluation.images"]),
+        (lambda p: p["datasets"]["digits"]["training"].update(adversary_eps=[0.3, 0.1]), ["must be [low, high], got [0.3, 0.1]"]),
+        (lambda p: p["datasets"]["digits"]["network"].update(name="resnet"), ["datasets.digits.network.name: unknown 'resnet'", "small_cnn"]),
+        (lambda p: p["datasets"]["digits"]["source"].update(test_fraction=0), ["datasets.digits.source.test_fraction"]),
+        (lambda p: p["datasets"]["digits"]["source"].update(name="mnist"), ["datasets.digits.source.name: unknown 'mnist'", "parquet"]),
+        (lambda p: p["run"].update(datasets=["digit"]), ["run.datasets: unknown 'digit', choose from digits"]),
+        (lambda p: p["run"].update(seeds=[0, 0]), ["run.seeds: names something twice"]),
+        (lambda p: p["run"]["methods"].remove("hcp"), ["run.methods: must be all of run.finetune and run.scratch", "'hcp'"]),
+        (lambda p: p["run"].update(attacks=["cw"]), ["run.attacks: unknown 'cw'"]),
+        (lambda p: p["run"].update(scratch=["softmax_fs", "hcp_fs", "hcp"]), ["run.scratch: takes methods with init: random"]),
+        (lambda p: p["methods"].pop("softmax"), ["methods.softmax: is missing"]),
+        (lambda p: p["methods"]["hcp"].update(epochs="long"), ["methods.hcp.epochs: 'long' is not in datasets.digits.training.epochs"]),
+        (lambda p: p["methods"]["hcp"]["optimizer"].update(momentum=1), ["methods.hcp.optimizer.momentum", "less than 1"]),
+        (lambda p: p["compute"].update(device="tpu"), ["compute.device", "'auto', 'cpu' or 'cuda'"]),
+        (lambda p: p["datasets"].update({"CIFAR-10": p["datasets"]["digits"]}), ["datasets.CIFAR-10", "pattern"]),
+        (lambda p: p.pop("noise"), ["noise: is missing"]),
+        (lambda p: p.update(nois=1), ["nois: is not a parameter here"]),
+    ],
+)
+def test_a_bad_value_is_named_with_what_is_allowed(tmp_path: Path, edit: Edit, said: list[str]) -> None:
+    message = problems(tmp_path, edit)
+    for part in said:
+        assert part in message
+
+
+def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
+    def edit(p: dict[str, Any]) -> None:
+        p["methods"]["hcp"]["loss"].update(e=-1)
+        p["attacks"]["bim"]["name"] = "apgd"
+        p["run"]["datasets"] = ["nothing"]
+
+    message = problems(tmp_path, edit)
+    assert "3 problems" in message
+    assert all(path in message for path in ("methods.hcp.loss.e", "attacks.bim.name", "run.datasets"))
+
+
+def test_a_missing_and_a_broken_file_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match=r"params\.yaml cannot be read: No such file"):
+        load_params(tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_text("run: [")
+    with pytest.raises(ParamsError, match="not valid YAML"):
+        load_params(tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_text("")
+    with pytest.raises(ParamsError, match="the file"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_pick_lists_the_choices() -> None:
+    assert pick({"a": 1}, "a", "letter") == 1
+    with pytest.raises(ValueError, match="unknown letter 'c', choose from a, b"):
+        pick({"b": 2, "a": 1}, "c", "letter")
