@@ -9,10 +9,11 @@ import inspect
 import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, ValidationInfo, create_model, model_validator
+from pydantic_core import PydanticCustomError
 
 Lookup = Mapping[str, Callable[..., Any]]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+$")]  # becomes part of file and stage names
@@ -33,11 +34,35 @@ class Choice(BaseModel):
     """One of several implementations by `name`; the other keys are its options."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
+    kind: ClassVar[str]
     name: str
 
     @property
     def options(self) -> dict[str, Any]:
         return dict(self.model_extra or {})
+
+    @model_validator(mode="after")
+    def _is_known(self, info: ValidationInfo) -> Self:
+        lookup = (info.context or {}).get(self.kind)
+        if lookup is not None and (problems := _choice_problems(self, lookup)):
+            raise PydanticCustomError("choice", "{problems}", {"problems": problems})
+        return self
+
+
+class SourceChoice(Choice):
+    kind = "sources"
+
+
+class NetworkChoice(Choice):
+    kind = "networks"
+
+
+class LossChoice(Choice):
+    kind = "losses"
+
+
+class AttackChoice(Choice):
+    kind = "attacks"
 
 
 class Run(Strict):
@@ -82,9 +107,9 @@ class Evaluation(Strict):
 
 
 class Dataset(Strict):
-    source: Choice
+    source: SourceChoice
     validation: Validation
-    network: Choice
+    network: NetworkChoice
     training: TrainingData
     evaluation: Evaluation
 
@@ -103,14 +128,14 @@ class Adversary(Strict):
     """Adversarial training. `clean_share` is lambda of hcp eq. 5: 1 trains on clean images only, 0 on adversarial ones only."""
 
     clean_share: Annotated[float, Field(ge=0, lt=1)]
-    attack: Choice
+    attack: AttackChoice
 
 
 class Method(Strict):
     init: Literal["softmax", "random"]
     epochs: str
     layers: list[str]
-    loss: Choice | None
+    loss: LossChoice | None
     optimizer: Optimizer
     prototypes: dict[str, Optimizer]
     adversary: Adversary | None
@@ -135,6 +160,7 @@ class Statistics(Strict):
 class Compute(Strict):
     device: Literal["auto", "cpu", "cuda"]
     precision: Literal["fp32", "bf16"]
+    threads: Annotated[int, Field(ge=0)]
 
 
 class Tracking(Strict):
@@ -147,20 +173,12 @@ class Params(Strict):
     run: Run
     datasets: dict[Name, Dataset]
     methods: dict[Name, Method]
-    attacks: dict[Name, Choice]
+    attacks: dict[Name, AttackChoice]
     noise: Noise
     statistics: Statistics
     labels: dict[Name, str]
     compute: Compute
     tracking: Tracking
-
-
-class Named(NamedTuple):
-    """A choice with where it stands in params.yaml and what kind of thing it names."""
-
-    path: str
-    kind: str
-    choice: Choice
 
 
 def load_params(path: str | Path = "params.yaml", **lookups: Lookup) -> Params:
@@ -176,14 +194,10 @@ def load_params(path: str | Path = "params.yaml", **lookups: Lookup) -> Params:
     except yaml.YAMLError as error:
         raise ParamsError(f"{path} is not valid YAML: {error}") from None
     try:
-        params = Params.model_validate(raw)
+        params = Params.model_validate(raw, context=lookups)
     except ValidationError as error:
-        raise ParamsError(_message(path, _problems(error, ""))) from None
-    problems = _unknown_names(params)
-    for named in _choices(params):
-        if named.kind in lookups:
-            problems += _choice_problems(named, lookups[named.kind])
-    if problems:
+        raise ParamsError(_message(path, _problems(error))) from None
+    if problems := _unknown_names(params):
         raise ParamsError(_message(path, problems))
     return params
 
@@ -199,44 +213,35 @@ def _message(path: str | Path, problems: list[str]) -> str:
     return "\n  ".join([f"{path}: {len(problems)} problem{'s' if len(problems) > 1 else ''}", *problems])
 
 
-def _problems(error: ValidationError, prefix: str) -> list[str]:
+def _problems(error: ValidationError) -> list[str]:
+    """One line a problem: path, what is wrong, what was found there."""
     problems = []
     for item in error.errors():
-        where = ".".join([prefix] * bool(prefix) + [str(part) for part in item["loc"]])
-        got = "" if item["type"] in ("missing", "extra_forbidden") else f" (got {item['input']!r})"
-        text = {"missing": "is missing", "extra_forbidden": "is not a parameter here"}.get(item["type"], item["msg"])
-        problems.append(f"{where or 'the file'}: {text}{got}")
+        where = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "choice":
+            problems += [f"{where}.{problem}" for problem in item["ctx"]["problems"]]
+        elif item["type"] in ("missing", "extra_forbidden"):
+            problems.append(f"{where}: {'is missing' if item['type'] == 'missing' else 'is not a parameter here'}")
+        else:
+            problems.append(f"{where or 'the file'}: {item['msg']} (got {item['input']!r})")
     return problems
 
 
-def _choices(params: Params) -> list[Named]:
-    found = [Named(f"attacks.{name}", "attacks", choice) for name, choice in params.attacks.items()]
-    for name, dataset in params.datasets.items():
-        found.append(Named(f"datasets.{name}.source", "sources", dataset.source))
-        found.append(Named(f"datasets.{name}.network", "networks", dataset.network))
-    for name, method in params.methods.items():
-        if method.loss is not None:
-            found.append(Named(f"methods.{name}.loss", "losses", method.loss))
-        if method.adversary is not None:
-            found.append(Named(f"methods.{name}.adversary.attack", "attacks", method.adversary.attack))
-    return found
-
-
-def _choice_problems(named: Named, lookup: Lookup) -> list[str]:
+def _choice_problems(choice: Choice, lookup: Lookup) -> list[str]:
     """Checks options against the keyword-only parameters without default of what the name stands for; those are what params.yaml
     must say. Keyword-only parameters with a default are handed over by code."""
-    if named.choice.name not in lookup:
-        return [f"{named.path}.name: unknown {named.choice.name!r}, choose from {', '.join(sorted(lookup))}"]
-    target = lookup[named.choice.name]
+    if choice.name not in lookup:
+        return [f"name: unknown {choice.name!r}, choose from {', '.join(sorted(lookup))}"]
+    target = lookup[choice.name]
     function = target.__init__ if inspect.isclass(target) else target
     hints = typing.get_type_hints(function, include_extras=True)
     options = [p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
     fields: dict[str, Any] = {option: (hints[option], ...) for option in options}
-    schema = create_model(named.choice.name, __config__=ConfigDict(extra="forbid", strict=True), **fields)
+    schema = create_model(choice.name, __config__=ConfigDict(extra="forbid", strict=True), **fields)
     try:
-        schema.model_validate(named.choice.options)
+        schema.model_validate(choice.options)
     except ValidationError as error:
-        return [f"{p}; options of {named.choice.name}: {', '.join(options) or 'none'}" for p in _problems(error, named.path)]
+        return [f"{problem}; options of {choice.name}: {', '.join(options) or 'none'}" for problem in _problems(error)]
     return []
 
 

@@ -18,12 +18,14 @@ def comparison_path(uri: str) -> str:
     experiment = client.get_experiment_by_name("robustness")
     if experiment is None:
         return "/"
-    runs = {}
+    runs: dict[str, str] = {}
     for run in client.search_runs([experiment.experiment_id], "attributes.status = 'FINISHED'"):  # newest first
         runs.setdefault(run.info.run_name, run.info.run_id)
     if len(runs) < 2:
         return f"/#/experiments/{experiment.experiment_id}"
-    return f"/#/compare-runs?runs={quote(json.dumps(list(runs.values())))}&experiments={quote(json.dumps([experiment.experiment_id]))}"
+    return (
+        f"/#/compare-runs?runs={quote(json.dumps(list(runs.values())))}&experiments={quote(json.dumps([experiment.experiment_id]))}"
+    )
 
 
 def main(port: int) -> None:

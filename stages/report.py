@@ -4,14 +4,16 @@ from pathlib import Path
 
 from pipeline.cli import run_stage
 from pipeline.config import load_params
+from pipeline.files import content_key
 from pipeline.reporting.markdown import schedule_text
 from pipeline.reporting.published import load_published, published_epochs
 from pipeline.reporting.report import hcp_report
+from pipeline.tracking import track
 
 
 def main() -> None:
     """One page, metrics/report.md: results in short, which claims of the paper hold, tables, figures and statistics, from the files
-    in metrics/."""
+    in metrics/. MLflow gets all of them as artifacts."""
     params = load_params()
     run, metrics = params.run, Path("metrics")
     epochs = {name: params.datasets[name].training.epochs for name in run.datasets}
@@ -24,6 +26,12 @@ def main() -> None:
         labels=params.labels,
     )
     (metrics / "report.md").write_text(page)
+    key = content_key(
+        {}, sorted(path for path in metrics.rglob("*") if path.suffix in {".csv", ".md", ".png", ".json"}), ["reporting"]
+    )
+    options = {"name": " ".join(run.datasets), "key": key, "params": run.model_dump(), "tags": {"stage": "report"}}
+    with track(**params.tracking.model_dump(), experiment="report", **options) as tracked:
+        tracked.artifact(metrics)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ FOOLBOX = {
     "fgsm": foolbox.attacks.LinfFastGradientAttack(),
     "bim": foolbox.attacks.LinfBasicIterativeAttack(rel_stepsize=0.1, steps=10, random_start=False),
     "mim": foolbox.attacks.LinfMomentumIterativeFastGradientMethod(rel_stepsize=0.1, steps=10, momentum=0.0, random_start=False),
-}  # foolbox's MIM adds gradients up without the division by their l1 norm that eq. 18 has, so only without momentum is it the paper's
+}  # foolbox's MIM does not divide the gradients by their l1 norm as eq. 18 does, so without momentum only is it the paper's
 
 
 def art_classifier(model: nn.Module) -> PyTorchClassifier:
@@ -95,7 +95,7 @@ def test_result_stays_in_the_ball_and_the_image_range(
     assert x_adv.shape == digits[0].shape
     assert x_adv.dtype == digits[0].dtype
     assert (x_adv - digits[0]).abs().max() <= eps + 1e-12
-    assert 0 <= x_adv.min()
+    assert x_adv.min() >= 0
     assert x_adv.max() <= 1
 
 
@@ -125,7 +125,7 @@ def test_an_image_is_attacked_alike_whatever_it_is_batched_with(
 
 @pytest.mark.parametrize("name", ALL)
 def test_negative_eps_is_refused(name: str, trained: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
-    with pytest.raises(ValueError, match="eps must be at least 0, got -0.1"):
+    with pytest.raises(ValueError, match=r"eps must be at least 0, got -0\.1"):
         ALL[name](trained, *digits, -0.1)
 
 

@@ -40,29 +40,53 @@ def test_the_shipped_params_are_valid_and_the_ablation_differs_from_hcp_in_one_w
     ("edit", "said"),
     [
         (lambda p: p["methods"]["hcp"]["loss"].update(e=-1), ["methods.hcp.loss.e", "greater than 0", "-1"]),
-        (lambda p: p["methods"]["hcp"]["loss"].update(distance="manhattan"), ["methods.hcp.loss.distance", "'euclidean' or 'squared'"]),
-        (lambda p: p["methods"]["hcp"]["loss"].update(radius=1), ["methods.hcp.loss.radius: is not a parameter here", "centre_init"]),
+        (
+            lambda p: p["methods"]["hcp"]["loss"].update(distance="manhattan"),
+            ["methods.hcp.loss.distance", "'euclidean' or 'squared'"],
+        ),
+        (
+            lambda p: p["methods"]["hcp"]["loss"].update(radius=1),
+            ["methods.hcp.loss.radius: is not a parameter here", "centre_init"],
+        ),
         (lambda p: p["methods"]["hcp"]["loss"].pop("e"), ["methods.hcp.loss.e: is missing"]),
-        (lambda p: p["methods"]["hcp"]["loss"].update(name="hpc"), ["methods.hcp.loss.name: unknown 'hpc', choose from center, hcp, pcl"]),
+        (
+            lambda p: p["methods"]["hcp"]["loss"].update(name="hpc"),
+            ["methods.hcp.loss.name: unknown 'hpc', choose from center, hcp, pcl"],
+        ),
         (lambda p: p["methods"]["hcp"]["loss"].update(e="2e-1"), ["methods.hcp.loss.e", "valid number"]),
         (lambda p: p["attacks"]["bim"].update(steps=0), ["attacks.bim.steps", "greater than or equal to 1"]),
         (lambda p: p["attacks"]["bim"].update(name="apgd"), ["attacks.bim.name: unknown 'apgd', choose from bim, fgsm, mim, pgd"]),
         (lambda p: p["methods"]["at"]["adversary"]["attack"].update(stepsize=1), ["methods.at.adversary.attack.stepsize"]),
         (lambda p: p["methods"]["at"]["adversary"].update(clean_share=1.5), ["methods.at.adversary.clean_share", "less than 1"]),
-        (lambda p: p["datasets"]["digits"]["evaluation"].update(eps=[-0.1]), ["datasets.digits.evaluation.eps.0", "greater than 0"]),
-        (lambda p: p["datasets"]["digits"]["evaluation"].update(headline_eps=0.2), ["headline_eps: must be one of", "[0.05, 0.1, 0.15]"]),
+        (
+            lambda p: p["datasets"]["digits"]["evaluation"].update(eps=[-0.1]),
+            ["datasets.digits.evaluation.eps.0", "greater than 0"],
+        ),
+        (
+            lambda p: p["datasets"]["digits"]["evaluation"].update(headline_eps=0.2),
+            ["headline_eps: must be one of", "[0.05, 0.1, 0.15]"],
+        ),
         (lambda p: p["datasets"]["digits"]["evaluation"].update(images="some"), ["datasets.digits.evaluation.images"]),
         (lambda p: p["datasets"]["digits"]["training"].update(adversary_eps=[0.3, 0.1]), ["must be [low, high], got [0.3, 0.1]"]),
-        (lambda p: p["datasets"]["digits"]["network"].update(name="resnet"), ["datasets.digits.network.name: unknown 'resnet'", "small_cnn"]),
+        (
+            lambda p: p["datasets"]["digits"]["network"].update(name="resnet"),
+            ["datasets.digits.network.name: unknown 'resnet'", "small_cnn"],
+        ),
         (lambda p: p["datasets"]["digits"]["source"].update(test_fraction=0), ["datasets.digits.source.test_fraction"]),
-        (lambda p: p["datasets"]["digits"]["source"].update(name="mnist"), ["datasets.digits.source.name: unknown 'mnist'", "parquet"]),
+        (
+            lambda p: p["datasets"]["digits"]["source"].update(name="mnist"),
+            ["datasets.digits.source.name: unknown 'mnist'", "parquet"],
+        ),
         (lambda p: p["run"].update(datasets=["digit"]), ["run.datasets: unknown 'digit', choose from digits"]),
         (lambda p: p["run"].update(seeds=[0, 0]), ["run.seeds: names something twice"]),
         (lambda p: p["run"]["methods"].remove("hcp"), ["run.methods: must be all of run.finetune and run.scratch", "'hcp'"]),
         (lambda p: p["run"].update(attacks=["cw"]), ["run.attacks: unknown 'cw'"]),
         (lambda p: p["run"].update(scratch=["softmax_fs", "hcp_fs", "hcp"]), ["run.scratch: takes methods with init: random"]),
         (lambda p: p["methods"].pop("softmax"), ["methods.softmax: is missing"]),
-        (lambda p: p["methods"]["hcp"].update(epochs="long"), ["methods.hcp.epochs: 'long' is not in datasets.digits.training.epochs"]),
+        (
+            lambda p: p["methods"]["hcp"].update(epochs="long"),
+            ["methods.hcp.epochs: 'long' is not in datasets.digits.training.epochs"],
+        ),
         (lambda p: p["methods"]["hcp"]["optimizer"].update(momentum=1), ["methods.hcp.optimizer.momentum", "less than 1"]),
         (lambda p: p["compute"].update(device="tpu"), ["compute.device", "'auto', 'cpu' or 'cuda'"]),
         (lambda p: p["datasets"].update({"CIFAR-10": p["datasets"]["digits"]}), ["datasets.CIFAR-10", "pattern"]),
@@ -79,12 +103,20 @@ def test_a_bad_value_is_named_with_what_is_allowed(tmp_path: Path, edit: Edit, s
 def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
     def edit(p: dict[str, Any]) -> None:
         p["methods"]["hcp"]["loss"].update(e=-1)
+        p["methods"]["hcp"]["loss"].update(c=-2)
         p["attacks"]["bim"]["name"] = "apgd"
-        p["run"]["datasets"] = ["nothing"]
+        p["compute"]["precision"] = "fp16"
 
     message = problems(tmp_path, edit)
-    assert "3 problems" in message
-    assert all(path in message for path in ("methods.hcp.loss.e", "attacks.bim.name", "run.datasets"))
+    assert all(
+        path in message for path in ("methods.hcp.loss.e:", "methods.hcp.loss.c:", "attacks.bim.name:", "compute.precision:")
+    )
+
+    def edit_names(p: dict[str, Any]) -> None:
+        p["run"]["datasets"] = ["nothing"]
+        p["statistics"]["compare"] = ["at", "hcp", "ours"]
+
+    assert "2 problems" in problems(tmp_path, edit_names)
 
 
 def test_a_missing_and_a_broken_file_are_named(tmp_path: Path) -> None:

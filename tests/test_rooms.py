@@ -15,9 +15,25 @@ ROOMS = {  # room: what else of ours it may import; data flows one way
     "training": {"models", "losses", "attacks", "checkpoint", "files"},
     "evaluation": {"models", "losses", "attacks"},
     "reporting": set(),
-    "jobs": {"attacks", "checkpoint", "config", "data", "device", "evaluation", "files", "losses", "models", "tracking", "training"},
+    "jobs": {
+        "attacks",
+        "checkpoint",
+        "config",
+        "data",
+        "device",
+        "evaluation",
+        "files",
+        "losses",
+        "models",
+        "tracking",
+        "training",
+    },
 }
-NO_RESULTS = {"cli.py", "config.py", "tracking.py"}  # carry params in and logs out: DVC tracks the params, and no result hangs on a log
+NO_RESULTS = {
+    "cli.py",
+    "config.py",
+    "tracking.py",
+}  # carry params in and logs out: DVC tracks the params, and no result hangs on a log
 
 
 def imports(path: Path) -> set[Path]:
@@ -31,7 +47,11 @@ def imports(path: Path) -> set[Path]:
             names = [alias.name for alias in node.names]
         for name in names:
             base = ROOT.joinpath(*name.split("."))
-            found |= {file for file in (base.with_suffix(".py"), base / "__init__.py") if name.startswith(("pipeline", "stages")) and file.exists()}
+            found |= {
+                file
+                for file in (base.with_suffix(".py"), base / "__init__.py")
+                if name.startswith(("pipeline", "stages")) and file.exists()
+            }
     return {file for file in found if file.read_text().strip()}  # an empty __init__.py is nothing
 
 
@@ -81,7 +101,9 @@ def test_dvc_lists_exactly_the_code_that_a_stage_imports(stage: str) -> None:
     for file in needed - {ROOT / "pipeline/jobs/__init__.py"}:  # a docstring
         assert any(file == dep or dep in file.parents for dep in listed), f"{stage} imports {file.relative_to(ROOT)}, deps lack it"
     for dep in listed:
-        assert any(file == dep or dep in file.parents for file in needed), f"{stage} lists {dep.relative_to(ROOT)}, nothing imports it"
+        assert any(file == dep or dep in file.parents for file in needed), (
+            f"{stage} lists {dep.relative_to(ROOT)}, nothing imports it"
+        )
 
 
 def test_stage_scripts_are_short_and_files_are_not_long() -> None:

@@ -50,7 +50,7 @@ def measure(
     mse being the mean over pixels) and the first `keep` adversarial images of each trial, float32, by "<attack>@<eps>".
     Each trial draws from a generator of its own, so that adding one changes no other.
     """
-    clean = Trial("clean", 0.0, lambda model, x, y, eps, generator: x, max(trial.batch_size for trial in plan))  # noqa: ARG005
+    clean = Trial("clean", 0.0, lambda model, x, y, eps, generator: x, max(trial.batch_size for trial in plan))
     frames, kept = [], {}
     bar = tqdm(total=len(images) * (len(plan) + 1), unit="img", file=sys.stderr, mininterval=0.2 if sys.stderr.isatty() else 20.0)
     for trial in [clean, *plan]:

@@ -3,6 +3,7 @@
 import os
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from pipeline.checkpoint import load_state
 from pipeline.config import Dataset, Params, pick
 from pipeline.data.batches import to_float
 from pipeline.data.image_set import load_splits
-from pipeline.device import pick_device
+from pipeline.device import set_up_device
 from pipeline.evaluation.robustness import clean_features, measure, noise_trials, summarise, trials
 from pipeline.files import atomic_path, content_key
 from pipeline.models import NETWORKS
@@ -27,7 +28,7 @@ def attack_model(params: Params, dataset: str, method: str, seed: int) -> None:
     adversarial images, as many as params.yaml keeps) and features.npz (features of the clean test images, by layer)."""
     data: Dataset = pick(params.datasets, dataset, "dataset")
     pick(params.methods, method, "method")
-    evaluation, device = data.evaluation, pick_device(params.compute.device)
+    evaluation, device = data.evaluation, set_up_device(params.compute.device, params.compute.threads)
     images_file, model_file = f"data/{dataset}.npz", f"models/{dataset}/{method}/{seed}.pt"
     splits = load_splits(images_file)
     network = NETWORKS[data.network.name](
@@ -59,14 +60,17 @@ def attack_model(params: Params, dataset: str, method: str, seed: int) -> None:
     ) as run:
         outcomes, kept = measure(network, images, labels, plan, seed=seed, keep=keep)
         features = clean_features(network, images, batch_size=evaluation.batch_size)
-        folder = Path("data/attacks", dataset, method, str(seed))
+        folder, truth = Path("data/attacks", dataset, method, str(seed)), labels.cpu().numpy()
         with atomic_path(folder / "outcomes.parquet") as path:
             outcomes.to_parquet(path, index=False)
-        with atomic_path(folder / "features.npz") as path:
-            np.savez(path, **{**features, "label": labels.cpu().numpy(), "layers": np.array(list(features))})
+        _save_arrays(folder / "features.npz", {**features, "label": truth, "layers": np.array(list(features))})
         if kept:
-            with atomic_path(folder / "images.npz") as path:
-                np.savez(path, **{**kept, "label": labels[:keep].cpu().numpy()})
+            _save_arrays(folder / "images.npz", {**kept, "label": truth[:keep]})
         summary = summarise(outcomes)
         run.log(summary)
     print(f"{dataset} {method} {seed}: " + ", ".join(f"{name} {value:.4g}" for name, value in summary.items()))
+
+
+def _save_arrays(path: Path, arrays: dict[str, Any]) -> None:
+    with atomic_path(path) as partial_path:
+        np.savez(partial_path, **arrays)

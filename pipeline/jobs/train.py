@@ -14,7 +14,7 @@ from pipeline.checkpoint import load_state, save_state
 from pipeline.config import Dataset, Method, Params, pick
 from pipeline.data.batches import training_batches
 from pipeline.data.image_set import Splits, load_splits
-from pipeline.device import pick_device
+from pipeline.device import set_up_device
 from pipeline.evaluation.accuracy import accuracy
 from pipeline.files import atomic_path, content_key
 from pipeline.losses import LOSSES
@@ -42,7 +42,7 @@ def train_model(params: Params, dataset: str, method: str, seed: int) -> None:
         "seed": seed,
     }
     images, start = f"data/{dataset}.npz", f"models/{dataset}/softmax/{seed}.pt"
-    splits, device = load_splits(images), pick_device(params.compute.device)
+    splits, device = load_splits(images), set_up_device(params.compute.device, params.compute.threads)
     torch.manual_seed(seed)
     network: Network = NETWORKS[data.network.name](
         len(splits.classes), torch.from_numpy(splits.mean), torch.from_numpy(splits.std), **data.network.options

@@ -94,10 +94,10 @@ def _epoch(
         seen, steps = seen + len(x), steps + 1
         bar.update(len(clean))
         if time.monotonic() - looked > 1:
-            watch.check(bar.desc)
+            watch.check(bar.desc.rstrip(": "))
             bar.set_postfix_str(f"loss {sums.sum().item() / steps:.3f} train {100 * right.item() / seen:.1f}%", refresh=False)
             looked = time.monotonic()
-    watch.check(bar.desc)
+    watch.check(bar.desc.rstrip(": "))
     means = (sums / steps).tolist()
     return {"loss": sum(means), **dict(zip(criterion.terms, means, strict=True)), "train_accuracy": 100 * right.item() / seen}
 
