@@ -9,7 +9,7 @@ import time
 import webbrowser
 from urllib.parse import quote
 
-from pipeline.tracking import open_store, store_uri
+from pipeline.tracking_writer import open_store, store_uri
 
 
 def comparison_path(uri: str) -> str:

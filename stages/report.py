@@ -29,8 +29,10 @@ def main() -> None:
     key = content_key(
         {}, sorted(path for path in metrics.rglob("*") if path.suffix in {".csv", ".md", ".png", ".json"}), ["reporting"]
     )
-    options = {"name": " ".join(run.datasets), "key": key, "params": run.model_dump(), "tags": {"stage": "report"}}
-    with track(**params.tracking.model_dump(), experiment="report", **options) as tracked:
+    name, tags, on = " ".join(run.datasets), {"stage": "report"}, params.tracking
+    with track(
+        enabled=on.enabled, uri=on.uri, experiment="report", name=name, key=key, params=run.model_dump(), tags=tags
+    ) as tracked:
         tracked.artifact(metrics)
 
 

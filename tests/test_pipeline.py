@@ -193,7 +193,7 @@ def test_bad_params_stop_the_first_stage_with_all_problems(profile: Path, tmp_pa
 
 def mlflow_runs(folder: Path) -> set[tuple[str, str]]:
     code = (
-        "import json; from mlflow.tracking import MlflowClient; from pipeline.tracking import store_uri\n"
+        "import json; from mlflow.tracking import MlflowClient; from pipeline.tracking_writer import store_uri\n"
         "client = MlflowClient(tracking_uri=store_uri(''))\n"
         "names = {e.experiment_id: e.name for e in client.search_experiments()}\n"
         "print(json.dumps([[names[r.info.experiment_id], r.info.run_id] for r in client.search_runs(list(names))]))"

@@ -29,11 +29,8 @@ ROOMS = {  # room: what else of ours it may import; data flows one way
         "training",
     },
 }
-NO_RESULTS = {
-    "cli.py",
-    "config.py",
-    "tracking.py",
-}  # carry params in and logs out: DVC tracks the params, and no result hangs on a log
+# These carry params in and logs out: DVC tracks the params themselves, and no result hangs on a log.
+NO_RESULTS = {"cli.py", "config.py", "tracking.py"}
 
 
 def imports(path: Path) -> set[Path]:

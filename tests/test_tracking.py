@@ -1,7 +1,9 @@
 """MLflow runs as a user finds them in the store, and work that goes on without it."""
 
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,8 @@ import pytest
 from conftest import ROOT
 from mlflow.tracking import MlflowClient
 
-from pipeline.tracking import flatten, metric_name, store_uri, track
+from pipeline.tracking import flatten, track
+from pipeline.tracking_writer import metric_name, store_uri
 from pipeline.ui import comparison_path
 
 
@@ -28,16 +31,18 @@ def runs(experiment: str = "training") -> list[Any]:
 def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
 
 
 def test_a_run_holds_params_curves_tags_and_artifacts(tmp_path: Path) -> None:
     (tmp_path / "tables").mkdir()
     (tmp_path / "tables" / "a.csv").write_text("x")
+    (tmp_path / "b.png").write_text("y")
     with track(**options()) as run:
         for epoch in (1, 2, 3):
             run.log({"loss": 1 / epoch, "hcp[gap]": 2.0}, step=epoch)
-        run.artifact(tmp_path / "tables", "tables")
-        run.artifact(tmp_path / "tables" / "a.csv")
+        run.artifact(tmp_path / "tables")
+        run.artifact(tmp_path / "b.png")
     (found,) = runs()
     assert found.info.status == "FINISHED"
     assert found.info.run_name == "digits hcp 0"
@@ -47,7 +52,7 @@ def test_a_run_holds_params_curves_tags_and_artifacts(tmp_path: Path) -> None:
     assert found.data.tags["content_key"] == "abc"
     client = MlflowClient(tracking_uri=store_uri(""))
     assert [point.step for point in client.get_metric_history(found.info.run_id, "loss")] == [1, 2, 3]
-    assert {file.path for file in client.list_artifacts(found.info.run_id)} == {"tables", "a.csv"}
+    assert {file.path for file in client.list_artifacts(found.info.run_id)} == {"a.csv", "b.png"}
     assert (tmp_path / "mlflow" / "mlflow.db").is_file()
 
 
@@ -59,7 +64,7 @@ def test_the_same_work_again_adds_no_run_and_other_work_does() -> None:
 
 
 def test_a_run_whose_work_raises_is_marked_failed_and_the_error_passes() -> None:
-    with pytest.raises(ZeroDivisionError), track(**options()) as run:
+    with pytest.raises(ZeroDivisionError), track(**options()) as run:  # noqa: PT012
         run.log({"loss": 1.0})
         raise ZeroDivisionError
     (found,) = runs()
@@ -87,22 +92,39 @@ def test_switched_off_it_leaves_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "mlflow").exists()
 
 
-def test_without_mlflow_work_goes_on_with_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    for name in [name for name in sys.modules if name.split(".")[0] == "mlflow"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "mlflow", None)  # what import finds where it is not installed
+def test_without_mlflow_work_goes_on_with_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "without" / "mlflow").mkdir(parents=True)
+    (tmp_path / "without" / "mlflow" / "__init__.py").write_text("raise ImportError")  # what import finds where it is not installed
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'without'}{os.pathsep}{ROOT}")
     with track(**options()) as run:
         run.log({"loss": 1.0})
-    assert capsys.readouterr().err == "MLflow tracking off: mlflow is not installed; the results do not depend on it\n"
+    assert capfd.readouterr().err == "MLflow tracking off: mlflow is not installed; the results do not depend on it\n"
 
 
-def test_a_server_that_is_gone_costs_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_gone_costs_one_line(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with track(**options(uri="http://127.0.0.1:9")) as run:  # nothing listens on the discard port
         run.log({"loss": 1.0})
-    error = capsys.readouterr().err
-    assert error.count("MLflow tracking off") == 1
-    assert "the results do not depend on it" in error
+    lines = [line for line in capfd.readouterr().err.splitlines() if "MLflow tracking" in line]
+    assert len(lines) == 1
+    assert "the results do not depend on it" in lines[0]
+
+
+def test_a_killed_process_leaves_a_run_marked_killed(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, time\nfrom pipeline.tracking import track\n"
+        "with track(enabled=True, uri='', experiment='training', name='n', key='abc', params={}, tags={}) as run:\n"
+        "    run.log({'loss': 1.0})\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False)
+    deadline = time.monotonic() + 60
+    while not (found := runs()) or found[0].info.status == "RUNNING":
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert found[0].info.status == "KILLED"
+    assert found[0].data.metrics == {"loss": 1.0}
 
 
 def test_four_processes_can_open_a_new_store_at_once(tmp_path: Path) -> None:
@@ -111,12 +133,7 @@ def test_four_processes_can_open_a_new_store_at_once(tmp_path: Path) -> None:
         "with track(enabled=True, uri='', experiment='training', name='n', key=sys.argv[1], params={}, tags={}) as run:\n"
         "    run.log({'loss': 1.0})\n"
     )
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, f"key{i}"], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE
-        )
-        for i in range(4)
-    ]
+    processes = [subprocess.Popen([sys.executable, "-c", code, f"key{i}"], cwd=tmp_path, stderr=subprocess.PIPE) for i in range(4)]
     for process in processes:
         assert b"MLflow tracking" not in process.communicate(timeout=120)[1]
     assert sorted(run.data.tags["content_key"] for run in runs()) == [f"key{i}" for i in range(4)]

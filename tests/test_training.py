@@ -101,7 +101,7 @@ def test_a_killed_run_goes_on_from_its_last_epoch_and_ends_with_the_same_bytes(
 
 def test_training_learns_and_moves_centres_and_radii(digits: tuple[Tensor, Tensor], tmp_path: Path) -> None:
     before = new_model(["gap", "fc"])[1].state_dict()
-    network, criterion, rows = run_fit(digits, tmp_path / "a.pt", epochs=20)
+    _, criterion, rows = run_fit(digits, tmp_path / "a.pt", epochs=20)
     assert rows[-1]["loss"] < 0.8 * rows[0]["loss"]
     assert rows[-1]["train_accuracy"] > 50
     assert all(not torch.equal(before[name], value) for name, value in criterion.state_dict().items())

@@ -108,8 +108,8 @@ def _fit(
     )
     settings = {name: group.model_dump() for name, group in recipe.prototypes.items()}
 
-    def on_epoch(row: Row, images_per_second: float) -> None:
-        run.log({**row, "images_per_second": images_per_second}, step=int(row["epoch"]))
+    def on_epoch(row: Row, images_per_second: float | None) -> None:
+        run.log(row if images_per_second is None else {**row, "images_per_second": images_per_second}, step=int(row["epoch"]))
 
     return fit(
         network,

@@ -34,15 +34,18 @@ def fit(
     precision: str,
     validate: Callable[[], float],
     checkpoint: Path,
-    on_epoch: Callable[[Row, float], None],
+    on_epoch: Callable[[Row, float | None], None],
 ) -> list[Row]:
     """Trains to `epochs` and returns one row for each. `batches(generator)` gives one epoch of `images` images.
 
     After every epoch the whole state is written to `checkpoint`; where that file exists, training goes on from it and ends with
-    the same weights as if it had never stopped. `on_epoch(row, images per second)` is called for each new epoch.
+    the same weights as if it had never stopped. `on_epoch(row, images per second)` is called for every epoch; for those of an
+    earlier run without a rate.
     Raises DivergedError when a loss leaves the finite numbers.
     """
     rows = _resume(checkpoint, network, criterion, optimizer, generator) if checkpoint.exists() else []
+    for row in rows:
+        on_epoch(row, None)
     watch = FiniteWatch(criterion.terms, generator.device)
     with tqdm(total=epochs * images, initial=len(rows) * images, unit="img", file=sys.stderr, mininterval=_bar_interval()) as bar:
         for epoch in range(len(rows), epochs):
