@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from pipeline.files import atomic_path
 
@@ -29,3 +30,11 @@ def load_state(path: str | Path, device: str | torch.device = "cpu") -> State:
             f"{path} is damaged or not a checkpoint ({reason}); delete it and run `dvc checkout` or `dvc repro`"
         ) from None
     return state
+
+
+def load_weights(network: nn.Module, path: str | Path, device: str | torch.device) -> None:
+    """Puts the weights of a model file into `network`. Raises ValueError for a file of another architecture, and as load_state."""
+    try:
+        network.load_state_dict(load_state(path, device)["network"])
+    except (KeyError, RuntimeError):
+        raise ValueError(f"{path} holds another network than params.yaml describes; `dvc repro` makes it anew") from None

@@ -16,8 +16,9 @@ from pipeline.models.small_cnn import SmallCNN
 from pipeline.training.adversary import clean_only, mixed_with_attacked
 from pipeline.training.criterion import Criterion, build_criterion
 from pipeline.training.finite import DivergedError, FiniteWatch
-from pipeline.training.loop import Row, fit
+from pipeline.training.loop import fit
 from pipeline.training.optimizer import build_optimizer, scheduled_lr
+from pipeline.training.state import Learner, Row
 
 NETWORK = {"lr": 0.05, "momentum": 0.9, "weight_decay": 1e-4, "milestones": [0.5], "gamma": 0.1}
 PROTOTYPES = {"lr": 0.02, "momentum": 0.0, "weight_decay": 0.0, "milestones": [], "gamma": 0.1}
@@ -40,7 +41,7 @@ class Killed(BaseException):
 def new_model(layers: list[str]) -> tuple[SmallCNN, Criterion]:
     torch.manual_seed(3)
     network = SmallCNN(10, torch.tensor([0.3]), torch.tensor([0.4]), widths=[8], gap=16, fc=12)
-    return network, build_criterion(HCP if layers else None, "hcp", HCP_OPTIONS if layers else {}, layers, network.dims, 10)
+    return network, build_criterion(partial(HCP, **HCP_OPTIONS) if layers else None, "hcp", layers, network.dims, 10)
 
 
 def run_fit(
@@ -51,6 +52,7 @@ def run_fit(
     lr: float = 0.05,
     kill_in_epoch: int | None = None,
     steps: int = 0,
+    precision: str = "fp32",
 ) -> tuple[SmallCNN, Criterion, list[Row]]:
     network, criterion = new_model(["gap", "fc"])
     images, labels = (digits[0] * 255).to(torch.uint8), digits[1]
@@ -66,18 +68,18 @@ def run_fit(
     attack = partial(
         mixed_with_attacked, attack=partial(bim, steps=steps, rel_step_size=0.5), eps_range=(0.1, 0.2), clean_share=0.5
     )
+    groups = {"centres": PROTOTYPES, "radii": PROTOTYPES}
+    optimizer = build_optimizer(network, criterion.prototypes(), {**NETWORK, "lr": lr}, groups)
     rows = fit(
-        network,
-        criterion,
-        build_optimizer(network, criterion.prototypes(), {**NETWORK, "lr": lr}, {"centres": PROTOTYPES, "radii": PROTOTYPES}),
+        Learner(network, criterion, optimizer, Generator().manual_seed(5)),
         batches=batches,
         images=len(images),
         epochs=epochs,
         adversary=attack if steps else clean_only,
-        generator=Generator().manual_seed(5),
-        precision="fp32",
+        precision=precision,
         validate=lambda: 0.0,
         checkpoint=checkpoint,
+        params={"seed": 5},
         on_epoch=lambda row, rate: None,
     )
     return network, criterion, rows
@@ -89,7 +91,10 @@ def test_a_killed_run_goes_on_from_its_last_epoch_and_ends_with_the_same_bytes(
     straight = run_fit(digits, tmp_path / "straight.pt", steps=2)
     with pytest.raises(Killed):
         run_fit(digits, tmp_path / "killed.pt", steps=2, kill_in_epoch=3)
-    assert len(load_state(tmp_path / "killed.pt")["rows"]) == 2
+    state = load_state(tmp_path / "killed.pt")
+    assert len(state["rows"]) == 2
+    assert state["params"] == {"seed": 5}
+    assert {name.split(".")[-1] for name in state["criterion"]} == {"centres", "radii"}
     resumed = run_fit(digits, tmp_path / "killed.pt", steps=2)
     for one, other in zip(straight[:2], resumed[:2], strict=True):
         assert all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
@@ -103,7 +108,7 @@ def test_training_learns_and_moves_centres_and_radii(digits: tuple[Tensor, Tenso
     before = new_model(["gap", "fc"])[1].state_dict()
     _, criterion, rows = run_fit(digits, tmp_path / "a.pt", epochs=20)
     assert rows[-1]["loss"] < 0.8 * rows[0]["loss"]
-    assert rows[-1]["train_accuracy"] > 50
+    assert rows[-1]["train_accuracy"] > 30  # chance is 10
     assert all(not torch.equal(before[name], value) for name, value in criterion.state_dict().items())
     assert [row["epoch"] for row in rows] == list(range(1, 21))
     assert rows[9]["lr"] == 0.05
@@ -111,23 +116,27 @@ def test_training_learns_and_moves_centres_and_radii(digits: tuple[Tensor, Tenso
     assert rows[0]["loss"] == pytest.approx(sum(rows[0][term] for term in ("ce", "hcp[gap]", "hcp[fc]")))
 
 
+def test_bf16_learns_what_fp32_learns(digits: tuple[Tensor, Tensor], tmp_path: Path) -> None:
+    full, half = (run_fit(digits, tmp_path / f"{name}.pt", epochs=6, precision=name)[2] for name in ("fp32", "bf16"))
+    assert half[0]["loss"] != full[0]["loss"]  # it is another arithmetic
+    assert half[-1]["loss"] == pytest.approx(full[-1]["loss"], rel=0.05)
+
+
 def test_one_step_equals_plain_torch_sgd(digits: tuple[Tensor, Tensor], tmp_path: Path) -> None:
     x, y = digits[0][:32].float(), digits[1][:32]
     ours, _ = new_model([])
     theirs, _ = new_model([])
-    criterion = build_criterion(None, "none", {}, [], ours.dims, 10)
+    criterion = build_criterion(None, "none", [], ours.dims, 10)
     fit(
-        ours,
-        criterion,
-        build_optimizer(ours, {}, {**NETWORK, "milestones": []}, {}),
+        Learner(ours, criterion, build_optimizer(ours, {}, {**NETWORK, "milestones": []}, {}), Generator()),
         batches=lambda generator: iter([(x, y)]),
         images=32,
         epochs=1,
         adversary=clean_only,
-        generator=Generator(),
         precision="fp32",
         validate=lambda: 0.0,
         checkpoint=tmp_path / "c.pt",
+        params={"seed": 5},
         on_epoch=lambda row, rate: None,
     )
     optimizer = torch.optim.SGD(theirs.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-4)
@@ -223,7 +232,7 @@ def test_small_cnn_names_its_features_and_takes_each_size() -> None:
         assert {name: tuple(feature.shape) for name, feature in features.items()} == {"gap": (2, 16), "fc": (2, 12)}
         assert network.dims == {"gap": 16, "fc": 12}
         # convolutions without bias 9 * in * out, batch norm 2 * out, linear (in + 1) * out
-        conv = sum(9 * a * b + 2 * b for a, b in ((channels, 4), (4, 4), (4, 8), (8, 8), (8, 16)))
+        conv = sum(9 * a * b + 2 * b for a, b in ((channels, 4), (4, 8), (8, 16)))
         assert sum(p.numel() for p in network.parameters()) == conv + 17 * 12 + 13 * 7
 
 

@@ -10,7 +10,7 @@ import torch
 
 from pipeline.attacks import ATTACKS
 from pipeline.attacks.mim import mim
-from pipeline.checkpoint import load_state
+from pipeline.checkpoint import load_weights
 from pipeline.config import Dataset, Params, pick
 from pipeline.data.batches import to_float
 from pipeline.data.image_set import load_splits
@@ -35,7 +35,7 @@ def attack_model(params: Params, dataset: str, method: str, seed: int) -> None:
         len(splits.classes), torch.from_numpy(splits.mean), torch.from_numpy(splits.std), **data.network.options
     ).to(device)
     network = network.to(memory_format=torch.channels_last)
-    network.load_state_dict(load_state(model_file, device)["network"])
+    load_weights(network, model_file, device)
     count = len(splits.test.images) if evaluation.images == "all" else evaluation.images
     keep = {"all": count, "none": 0}[evaluation.keep_images] if isinstance(evaluation.keep_images, str) else evaluation.keep_images
     images = to_float(torch.from_numpy(splits.test.images[:count]).to(device))

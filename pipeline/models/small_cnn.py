@@ -7,7 +7,7 @@ from pipeline.models.normalize import Normalize
 
 
 class SmallCNN(Network):
-    """Per entry of `widths` two 3x3 convolutions (batch norm, ReLU) and 2x2 max pooling, then a 3x3 convolution to `gap` channels,
+    """Per entry of `widths` a 3x3 convolution (batch norm, ReLU) and 2x2 max pooling, then a 3x3 convolution to `gap` channels,
     global average pooling (feature `gap`), a linear layer without activation (feature `fc`, as the 1024-d layer of the released PCL
     network) and the classifier. Grey or colour, mean and std: (C,) of the training images.
 
@@ -22,7 +22,7 @@ class SmallCNN(Network):
         blocks: list[nn.Module] = [Normalize(mean, std)]
         channels = len(mean)
         for width in widths:
-            blocks += [*_conv(channels, width), *_conv(width, width), nn.MaxPool2d(2, ceil_mode=True)]  # ceil: never below 1x1
+            blocks += [*_conv(channels, width), nn.MaxPool2d(2, ceil_mode=True)]  # ceil: never below 1x1
             channels = width
         self.trunk = nn.Sequential(*blocks, *_conv(channels, gap))
         self.fc = nn.Linear(gap, fc)

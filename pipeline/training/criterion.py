@@ -1,5 +1,7 @@
 """What a training step minimises: cross entropy plus a loss on each of some feature layers (hcp section 4, pcl eq. 8)."""
 
+from collections.abc import Callable
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -27,12 +29,11 @@ class Criterion(nn.Module):
 
 
 def build_criterion(
-    loss: type[nn.Module] | None, name: str, options: dict[str, object], layers: list[str], dims: dict[str, int], classes: int
+    loss: Callable[[int, int], nn.Module] | None, name: str, layers: list[str], dims: dict[str, int], classes: int
 ) -> Criterion:
-    """A `loss` on each of `layers` of a network with feature widths `dims`. Raises ValueError for a layer that it does not have."""
+    """A `loss(classes, dim)`, called `name`, on each of `layers` of a network with feature widths `dims`; None for cross entropy
+    alone. Raises ValueError for a layer that the network does not have."""
     unknown = [layer for layer in layers if layer not in dims]
     if unknown:
         raise ValueError(f"layers: the network has no {', '.join(unknown)}, choose from {', '.join(dims)}")
-    if loss is None:
-        return Criterion({}, name)
-    return Criterion({layer: loss(classes, dims[layer], **options) for layer in layers}, name)
+    return Criterion({} if loss is None else {layer: loss(classes, dims[layer]) for layer in layers}, name)
