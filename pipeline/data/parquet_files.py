@@ -3,10 +3,8 @@
 import glob
 import io
 import json
-import os
 import re
 from collections.abc import Iterator
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -153,28 +151,26 @@ def _rows(table: Table) -> Iterator[tuple[str, NDArray[np.uint8], int | None]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with ThreadPool(max(2, os.cpu_count() or 2)) as pool:
-        for path in table.files:
-            start = 0
-            try:
-                with pq.ParquetFile(path) as file:
-                    for batch in file.iter_batches(BATCH, columns=[table.image_column, table.label_column]):
-                        encoded, labels = batch.column(table.image_column), batch.column(table.label_column).to_pylist()
-                        if pa.types.is_struct(encoded.type):
-                            encoded = encoded.flatten()[encoded.type.get_field_index("bytes")]
-                        where = [f"{path}, row {start + i}" for i in range(len(labels))]
-                        images = pool.imap(_decode, zip(where, encoded.to_pylist(), strict=True), chunksize=50)
-                        yield from zip(where, images, labels, strict=True)
-                        start += len(labels)
-            except (pa.ArrowException, OSError) as error:
-                raise ValueError(_damaged(path, error)) from error
+    for path in table.files:
+        start = 0
+        try:
+            with pq.ParquetFile(path) as file:
+                for batch in file.iter_batches(BATCH, columns=[table.image_column, table.label_column]):
+                    encoded, labels = batch.column(table.image_column), batch.column(table.label_column).to_pylist()
+                    if pa.types.is_struct(encoded.type):
+                        encoded = encoded.flatten()[encoded.type.get_field_index("bytes")]
+                    for i, (image, label) in enumerate(zip(encoded.to_pylist(), labels, strict=True), start):
+                        where = f"{path}, row {i}"
+                        yield where, _decode(where, image), label  # threads would cost more than they save on small images
+                    start += len(labels)
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(_damaged(path, error)) from error
 
 
-def _decode(row: tuple[str, bytes | None]) -> NDArray[np.uint8]:
+def _decode(where: str, encoded: bytes | None) -> NDArray[np.uint8]:
     """where, encoded image -> (C, H, W) uint8."""
     from PIL import Image
 
-    where, encoded = row
     if encoded is None:
         raise ValueError(f"{where}: holds no image bytes: only images inside the file can be read")
     try:
