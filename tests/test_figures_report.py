@@ -102,25 +102,29 @@ def test_noise_that_did_not_fool_every_image_reaches_up_to_the_image_range() -> 
     assert at is not None
     assert at.high == pytest.approx(0.21)  # a tenth of the images, each at most 1
     claim = Claim("more noise", 3, "hcp", "at", "noise_batch")
-    assert findings.judge(claim, table, "d", 0.1).verdict == OPEN
-    assert "≥ 0.1000" in findings.judge(claim, table, "d", 0.1).measured
+    (found,) = findings.judge(claim, table, "d")
+    assert found.verdict == OPEN
+    assert "≥ 0.1000" in found.measured
     table["fooled"] = 100.0
-    assert findings.judge(claim, table, "d", 0.1).verdict == HOLDS
+    assert findings.judge(claim, table, "d")[0].verdict == HOLDS
 
 
-def test_claims_read_bim_at_the_headline_eps() -> None:
+def test_claims_are_judged_at_every_eps() -> None:
     table = pd.DataFrame(
         [row("hcp", "bim", 10, eps=0.2), row("hcp", "bim", 50), row("pcl", "bim", 30), row("pcl", "bim", 5, eps=0.2)]
     )
     claim = Claim("beats", 2, "hcp", "pcl", "bim")
-    found = findings.judge(claim, table.assign(published=[1.0, 55.0, 27.0, 1.0]), "d", 0.1)
-    assert (found.verdict, found.measured, found.paper) == (
+    weak, strong = findings.judge(claim, table.assign(published=[1.0, 55.0, 27.0, 1.0]), "d")
+    assert (weak.claim, weak.verdict, weak.measured, weak.paper) == (
+        "beats, eps 0.1",
         HOLDS,
         "50.0 [49.0, 51.0] against 30.0 [29.0, 31.0]",
         "55.00 against 27.00",
     )
-    assert findings.judge(claim, table, "d", 0.3).verdict == MISSING
-    assert findings.judge(Claim("loses", 2, "pcl", "hcp", "bim"), table, "d", 0.1).verdict == FAILS
+    assert (strong.claim, strong.verdict) == ("beats, eps 0.2", HOLDS)
+    assert findings.judge(Claim("none", 2, "hcp", "center", "bim"), table, "d")[0].verdict == MISSING
+    assert [found.verdict for found in findings.judge(Claim("no", 2, "hcp", "pcl", "fgsm"), table, "d")] == [MISSING]
+    assert findings.judge(Claim("loses", 2, "pcl", "hcp", "bim"), table, "d")[0].verdict == FAILS
 
 
 def test_every_attack_and_iterative_attacks_each_way() -> None:

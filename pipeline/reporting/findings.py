@@ -14,8 +14,8 @@ HOLDS, FAILS, OPEN, MISSING = "holds", "does not hold", "within the 95 % interva
 
 
 class Claim(NamedTuple):
-    """`above` is above `below` less `margin`, in the measured and the published values of table `table`, under `attack`: bim at the
-    headline eps, clean, noise_sample or noise_batch."""
+    """`above` is above `below` less `margin`, in the measured and the published values of table `table`, under `attack` (bim,
+    clean, noise_sample or noise_batch) at every eps of the table."""
 
     text: str
     table: int
@@ -99,27 +99,34 @@ def show(value: Value | None, digits: int) -> str:
     return f"{'≥ ' if value.bound else ''}{value.measured:.{digits}f} [{value.low:.{digits}f}, {value.high:.{digits}f}]"
 
 
-def judge(claim: Claim, table: pd.DataFrame, dataset: str, headline_eps: float) -> Finding:
-    """table: the claim's table, one data set's rows."""
-    eps = headline_eps if claim.attack == "bim" else None
+def judge(claim: Claim, table: pd.DataFrame, dataset: str) -> list[Finding]:
+    """table: the claim's table, one data set's rows. One finding for every eps in it."""
+    rows = table[table["measured"].notna() & (table["attack"] == claim.attack)]
+    return [_judge_at(claim, table, dataset, eps) for eps in sorted(rows["eps"].dropna().unique())] or [
+        Finding(dataset, claim.text, MISSING, "-", "-")
+    ]
+
+
+def _judge_at(claim: Claim, table: pd.DataFrame, dataset: str, eps: float) -> Finding:
     above, below = (cell(table, method, claim.attack, eps) for method in (claim.above, claim.below))
     digits = 4 if claim.table == 3 else 1
     measured = f"{show(above, digits)} against {show(below, digits)}"
     paper = "-"
     if above and below and pd.notna(above.published) and pd.notna(below.published):
         paper = f"{above.published:.2f} against {below.published:.2f}"
-    return Finding(dataset, claim.text, order(above, below, claim.margin), measured, paper)
+    text = f"{claim.text}, eps {eps:g}" if claim.attack == "bim" else claim.text
+    return Finding(dataset, text, order(above, below, claim.margin), measured, paper)
 
 
-def from_scratch_beats_softmax(table: pd.DataFrame, dataset: str, headline_eps: float) -> Finding:
+def from_scratch_beats_softmax(table: pd.DataFrame, dataset: str, eps: float) -> Finding:
     """table: table 2, one data set's rows."""
     attacks = list(dict.fromkeys(table.loc[table["measured"].notna(), "attack"]))
-    pairs = {attack: [cell(table, method, attack, headline_eps) for method in ("hcp_fs", "softmax_fs")] for attack in attacks}
+    pairs = {attack: [cell(table, method, attack, eps) for method in ("hcp_fs", "softmax_fs")] for attack in attacks}
     verdict = together([order(above, below) for above, below in pairs.values()])
     measured = "<br>".join(
         f"{attack.upper()} {show(above, 1)} against {show(below, 1)}" for attack, (above, below) in pairs.items()
     )
-    return Finding(dataset, "HCP (FS) beats SM (FS) under every attack", verdict, measured, "-")
+    return Finding(dataset, f"HCP (FS) beats SM (FS) under every attack, eps {eps:g}", verdict, measured, "-")
 
 
 def all_fooled(table: pd.DataFrame, dataset: str) -> Finding:
@@ -170,8 +177,9 @@ def hcp_findings(tables: dict[int, pd.DataFrame], headline_eps: dict[str, float]
     findings = []
     for dataset, eps in headline_eps.items():
         own = {number: table[table["dataset"] == dataset] for number, table in tables.items()}
-        findings += [judge(claim, own[claim.table], dataset, eps) for claim in CLAIMS]
-        findings.append(from_scratch_beats_softmax(own[2], dataset, eps))
+        strengths = sorted(own[2].loc[own[2]["measured"].notna(), "eps"].unique())
+        findings += [finding for claim in CLAIMS for finding in judge(claim, own[claim.table], dataset)]
+        findings += [from_scratch_beats_softmax(own[2], dataset, strength) for strength in strengths]
         findings.append(all_fooled(own[3], dataset))
         findings.append(iterative_beats_single_step(own[2], dataset, eps))
         findings.append(falls_with_eps(own[2], own[1], dataset))
