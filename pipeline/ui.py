@@ -19,8 +19,10 @@ def comparison_path(uri: str) -> str:
     if experiment is None:
         return "/"
     runs: dict[str, str] = {}
-    for run in client.search_runs([experiment.experiment_id], "attributes.status = 'FINISHED'"):  # newest first
-        runs.setdefault(run.info.run_name, run.info.run_id)
+    done = client.search_runs([experiment.experiment_id], "attributes.status = 'FINISHED'", order_by=["attributes.start_time ASC"])
+    for run in done:
+        runs.pop(run.info.run_name, None)  # the newest counts, and stands where it was made
+        runs[run.info.run_name] = run.info.run_id
     if len(runs) < 2:
         return f"/#/experiments/{experiment.experiment_id}"
     return (
