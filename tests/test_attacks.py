@@ -1,5 +1,6 @@
 """The attacks against two other libraries on the same model and images, and what they promise."""
 
+from collections.abc import Callable
 from functools import partial
 
 import foolbox
@@ -103,7 +104,7 @@ def test_result_stays_in_the_ball_and_the_image_range(
 def test_model_and_inputs_are_left_as_they_were(name: str, trained: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
     x, y = digits[0].clone(), digits[1].clone()
     trained.train()
-    trained[1].eval()  # a part with a mode of its own
+    trained[-1].eval()  # a part with a mode of its own
     before = {name: value.clone() for name, value in trained.state_dict().items()}
     modes = [module.training for module in trained.modules()]
     ALL[name](trained, x, y, EPS)
@@ -127,6 +128,23 @@ def test_an_image_is_attacked_alike_whatever_it_is_batched_with(
 def test_negative_eps_is_refused(name: str, trained: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
     with pytest.raises(ValueError, match=r"eps must be at least 0, got -0\.1"):
         ALL[name](trained, *digits, -0.1)
+
+
+@pytest.mark.parametrize("attack", [partial(bim, steps=3, rel_step_size=0.7), partial(mim, steps=3, rel_step_size=0.7, decay=1.0)])
+def test_steps_that_reach_out_of_the_ball_are_brought_back(
+    attack: Callable[..., Tensor], trained: nn.Module, digits: tuple[Tensor, Tensor]
+) -> None:
+    assert (attack(trained, *digits, EPS) - digits[0]).abs().max() == pytest.approx(EPS)
+
+
+def test_pgd_starts_uniformly_in_the_ball() -> None:
+    blind = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).double()
+    nn.init.zeros_(blind[1].weight)  # no gradient, no step: what is left is the start
+    x, y = torch.full((500, 1, 8, 8), 0.5, dtype=torch.float64), torch.zeros(500, dtype=torch.int64)
+    start = ALL["pgd"](blind, x, y, EPS, generator=torch.Generator().manual_seed(0)) - x
+    assert start.abs().max() <= EPS
+    assert start.mean().item() == pytest.approx(0, abs=0.01 * EPS)
+    assert start.std().item() == pytest.approx(2 * EPS / 12**0.5, rel=0.01)
 
 
 def test_all_named_attacks_are_tested_here() -> None:
