@@ -23,5 +23,5 @@ def run_stage(main: Callable[..., None], **arguments: str) -> None:
     except (ValueError, OSError) as error:
         if os.environ.get("PIPELINE_TRACEBACK"):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error} (PIPELINE_TRACEBACK=1 shows where)", file=sys.stderr)
         sys.exit(2)

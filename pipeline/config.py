@@ -8,12 +8,25 @@ a new loss brings its own schema with its signature and this file does not chang
 import inspect
 import typing
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, ValidationInfo, create_model, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    create_model,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
+
+from pipeline.consistency import disagreements
 
 Lookup = Mapping[str, Callable[..., Any]]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+$")]  # becomes part of file and stage names
@@ -26,8 +39,18 @@ class ParamsError(ValueError):
     """params.yaml is not usable. The message lists every problem with its path and what is allowed."""
 
 
+def _each_once(values: list[Any]) -> list[Any]:
+    if len(set(values)) < len(values):
+        raise ValueError("names something twice")
+    return values
+
+
+Once = AfterValidator(_each_once)
+RULES = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
 class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(**RULES, frozen=True)
 
 
 class Choice(BaseModel):
@@ -69,12 +92,12 @@ class Run(Strict):
     """What `dvc repro` works through: the matrices of dvc.yaml. `methods` is all of `finetune` and `scratch` in the order of the
     tables (DVC cannot join lists); the softmax model that others start from may be among them."""
 
-    datasets: Annotated[list[Name], Field(min_length=1)]
-    methods: Annotated[list[Name], Field(min_length=1)]
-    finetune: list[Name]
-    scratch: list[Name]
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
-    attacks: Annotated[list[Name], Field(min_length=1)]
+    datasets: Annotated[list[Name], Field(min_length=1), Once]
+    methods: Annotated[list[Name], Field(min_length=1), Once]
+    finetune: Annotated[list[Name], Once]
+    scratch: Annotated[list[Name], Once]
+    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**63)]], Field(min_length=1), Once]
+    attacks: Annotated[list[Name], Field(min_length=1), Once]
 
 
 class Validation(Strict):
@@ -93,14 +116,13 @@ class TrainingData(Strict):
     batch_size: PositiveInt
     epochs: dict[str, PositiveInt]
     augment: Augment
-    adversary_eps: tuple[Fraction, Fraction]
+    adversary_eps: Annotated[list[Fraction], Field(min_length=2, max_length=2)]
 
 
 class Evaluation(Strict):
     """`images`: all or the first N of the test split; `keep_images`: for how many of them the adversarial images are stored."""
 
-    eps: Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=1)]
-    headline_eps: Annotated[float, Field(gt=0, le=1)]
+    eps: Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=1), Once]
     images: Literal["all"] | PositiveInt
     keep_images: Literal["all", "none"] | PositiveInt
     batch_size: PositiveInt
@@ -112,6 +134,7 @@ class Dataset(Strict):
     network: NetworkChoice
     training: TrainingData
     evaluation: Evaluation
+    headline_eps: Annotated[float, Field(gt=0, le=1)]
 
 
 class Optimizer(Strict):
@@ -124,8 +147,8 @@ class Optimizer(Strict):
     gamma: Annotated[float, Field(gt=0, le=1)]
 
 
-class Adversary(Strict):
-    """Adversarial training. `clean_share` is lambda of hcp eq. 5: 1 trains on clean images only, 0 on adversarial ones only."""
+class AdversarialTraining(Strict):
+    """`clean_share` is lambda of hcp eq. 5, the weight of the clean images: 0 trains on adversarial ones only."""
 
     clean_share: Annotated[float, Field(ge=0, lt=1)]
     attack: AttackChoice
@@ -134,11 +157,11 @@ class Adversary(Strict):
 class Method(Strict):
     init: Literal["softmax", "random"]
     epochs: str
-    layers: list[str]
+    layers: Annotated[list[str], Once]
     loss: LossChoice | None
     optimizer: Optimizer
     prototypes: dict[str, Optimizer]
-    adversary: Adversary | None
+    adversary: AdversarialTraining | None
 
 
 class Noise(Strict):
@@ -148,13 +171,13 @@ class Noise(Strict):
     steps: PositiveInt
     rel_step_size: Positive
     decay: Annotated[float, Field(ge=0)]
-    stop: Annotated[list[Literal["sample", "batch"]], Field(min_length=1)]
+    stop: Annotated[list[Literal["sample", "batch"]], Field(min_length=1), Once]
     batch_size: PositiveInt
 
 
 class Statistics(Strict):
     alpha: Annotated[float, Field(gt=0, lt=1)]
-    compare: Annotated[list[Name], Field(min_length=3)]
+    compare: Annotated[list[Name], Field(min_length=3), Once]
 
 
 class Compute(Strict):
@@ -181,9 +204,9 @@ class Params(Strict):
     tracking: Tracking
 
 
-def load_params(path: str | Path = "params.yaml", **lookups: Lookup) -> Params:
-    """Reads and checks the whole file. `lookups` (sources=, networks=, losses=, attacks=) are the names that can be looked up
-    where the caller runs; choices of a kind that is not given are left to the stage that uses them.
+def load_params(path: str | Path = "params.yaml", lookups: Mapping[str, Lookup] | None = None) -> Params:
+    """Reads and checks the whole file. `lookups` (pipeline/lookups.py) holds what names stand for, by kind; stages that only read
+    results do without, and leave options to the stages that use them.
 
     Raises ParamsError with every problem found.
     """
@@ -193,11 +216,15 @@ def load_params(path: str | Path = "params.yaml", **lookups: Lookup) -> Params:
         raise ParamsError(f"{path} cannot be read: {error.strerror}; run from the folder that holds params.yaml") from None
     except yaml.YAMLError as error:
         raise ParamsError(f"{path} is not valid YAML: {error}") from None
+    lookups = lookups or {}
     try:
         params = Params.model_validate(raw, context=lookups)
     except ValidationError as error:
-        raise ParamsError(_message(path, _problems(error))) from None
-    if problems := _unknown_names(params):
+        problems = _problems(error)
+        with suppress(ValidationError):  # where the file's shape is right, what disagrees in it can be told too
+            problems += disagreements(Params.model_validate(raw), {})
+        raise ParamsError(_message(path, problems)) from None
+    if problems := disagreements(params, lookups):
         raise ParamsError(_message(path, problems))
     return params
 
@@ -223,7 +250,7 @@ def _problems(error: ValidationError) -> list[str]:
         elif item["type"] in ("missing", "extra_forbidden"):
             problems.append(f"{where}: {'is missing' if item['type'] == 'missing' else 'is not a parameter here'}")
         else:
-            problems.append(f"{where or 'the file'}: {item['msg']} (got {item['input']!r})")
+            problems.append(f"{where or 'the file'}: {item['msg'].removeprefix('Value error, ')} (got {item['input']!r})")
     return problems
 
 
@@ -237,54 +264,9 @@ def _choice_problems(choice: Choice, lookup: Lookup) -> list[str]:
     hints = typing.get_type_hints(function, include_extras=True)
     options = [p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
     fields: dict[str, Any] = {option: (hints[option], ...) for option in options}
-    schema = create_model(choice.name, __config__=ConfigDict(extra="forbid", strict=True), **fields)
+    schema = create_model(choice.name, __config__=RULES, **fields)
     try:
         schema.model_validate(choice.options)
     except ValidationError as error:
         return [f"{problem}; options of {choice.name}: {', '.join(options) or 'none'}" for problem in _problems(error)]
     return []
-
-
-def _unknown_names(params: Params) -> list[str]:
-    """Names that must exist elsewhere in the file, and values that must agree with each other."""
-    problems: list[str] = []
-
-    def must_be_in(path: str, names: list[str], known: Mapping[str, Any]) -> None:
-        problems.extend(f"{path}: unknown {n!r}, choose from {', '.join(sorted(known))}" for n in names if n not in known)
-
-    run = params.run
-    must_be_in("run.datasets", run.datasets, params.datasets)
-    must_be_in("run.attacks", run.attacks, params.attacks)
-    must_be_in("run.methods", run.methods, params.methods)
-    must_be_in("run.finetune", run.finetune, params.methods)
-    must_be_in("run.scratch", run.scratch, params.methods)
-    must_be_in("statistics.compare", params.statistics.compare, params.methods)
-    must_be_in("labels", list(params.labels), params.methods)
-    if "softmax" not in params.methods:
-        problems.append("methods.softmax: is missing; stage pretrain trains it")
-    for path, names, init in (("run.finetune", run.finetune, "softmax"), ("run.scratch", run.scratch, "random")):
-        wrong = [name for name in names if name in params.methods and params.methods[name].init != init]
-        problems += [f"{path}: takes methods with init: {init}, which methods.{name}.init is not" for name in wrong]
-    for name, values in run.model_dump().items():
-        if len(set(values)) < len(values):
-            problems.append(f"run.{name}: names something twice: {values}")
-    if "softmax" in run.finetune + run.scratch:
-        problems.append("run.finetune, run.scratch: softmax can be in neither, stage pretrain trains it")
-    untrained = sorted({*run.methods} - {*run.finetune, *run.scratch, "softmax"})
-    unlisted = sorted({*run.finetune, *run.scratch} - {*run.methods})
-    if untrained or unlisted:
-        problems.append(f"run.methods: must be all of run.finetune and run.scratch; too many {untrained}, missing {unlisted}")
-    for name, dataset in params.datasets.items():
-        low, high = dataset.training.adversary_eps
-        if low > high:
-            problems.append(f"datasets.{name}.training.adversary_eps: must be [low, high], got [{low}, {high}]")
-        if dataset.evaluation.headline_eps not in dataset.evaluation.eps:
-            problems.append(f"datasets.{name}.evaluation.headline_eps: must be one of evaluation.eps {dataset.evaluation.eps}")
-        for method_name in ["softmax", *run.finetune, *run.scratch] if name in run.datasets else []:
-            method = params.methods.get(method_name)
-            if method and method.epochs not in dataset.training.epochs:
-                lengths = ", ".join(dataset.training.epochs)
-                problems.append(
-                    f"methods.{method_name}.epochs: {method.epochs!r} is not in datasets.{name}.training.epochs ({lengths})"
-                )
-    return problems

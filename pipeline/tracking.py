@@ -11,8 +11,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+END_SECONDS = 120.0  # what a store may take to write what is left, before work goes on without it
 
-class Run:
+
+class TrackedRun:
     """One MLflow run, or nothing where tracking is switched off."""
 
     def __init__(self, writer: "subprocess.Popen[str] | None") -> None:
@@ -27,12 +29,16 @@ class Run:
         self._send(artifact=str(path))
 
     def end(self, status: str) -> None:
-        """Waits until everything is written."""
+        """Waits until everything is written, but not for ever."""
         self._send(status=status)
         if self.writer is not None and self.writer.stdin is not None:
             with suppress(BrokenPipeError):
                 self.writer.stdin.close()
-            self.writer.wait()
+            try:
+                self.writer.wait(timeout=END_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.writer.kill()
+                print("MLflow tracking stopped (no answer); the results do not depend on it", file=sys.stderr)
 
     def _send(self, **message: Any) -> None:
         if self.writer is not None and self.writer.stdin is not None:
@@ -44,17 +50,18 @@ class Run:
 @contextmanager
 def track(
     *, enabled: bool, uri: str, experiment: str, name: str, key: str, params: Mapping[str, Any], tags: Mapping[str, str]
-) -> Iterator[Run]:
+) -> Iterator[TrackedRun]:
     """A run `name` of `experiment`, ended as FINISHED, or FAILED when the block raises. There is one run for a content key: doing
     the same work again replaces it. uri "" is MLFLOW_TRACKING_URI where set, else an sqlite store in mlflow/ of this folder."""
-    run = Run(None)
+    run = TrackedRun(None)
     if enabled:
-        run = Run(subprocess.Popen([sys.executable, "-m", "pipeline.tracking_writer"], stdin=subprocess.PIPE, text=True))
+        command = [sys.executable, "-m", "pipeline.tracking_writer"]  # in a session of its own: it outlives a signal to the group
+        run = TrackedRun(subprocess.Popen(command, stdin=subprocess.PIPE, text=True, start_new_session=True))
         run._send(uri=uri, experiment=experiment, name=name, key=key, params=flatten(params), tags=dict(tags))
     try:
         yield run
-    except BaseException:
-        run.end("FAILED")
+    except BaseException as error:
+        run.end("FAILED" if isinstance(error, Exception) else "KILLED")
         raise
     run.end("FINISHED")
 

@@ -5,7 +5,6 @@ The first line says which run; then metrics and artifacts; a last one with the s
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -76,14 +75,22 @@ def _write_run(start: dict[str, Any], messages: Iterable[dict[str, Any]]) -> Non
             points, flushed = [], time.monotonic()
     _write_points(client, run_id, points)
     client.set_terminated(run_id, status)
+    if status == "FINISHED":
+        _delete_others(client, run_id, start["key"])
+
+
+def _delete_others(client: Any, run_id: str, key: str) -> None:
+    """Earlier runs of the same work: now that it is done, one is enough."""
+    experiment_id = client.get_run(run_id).info.experiment_id
+    for other in client.search_runs([experiment_id], f"tags.content_key = '{key}'"):
+        if other.info.run_id != run_id:
+            client.delete_run(other.info.run_id)
 
 
 def _new_run(client: Any, uri: str, start: dict[str, Any]) -> str:
     from mlflow.entities import Param
 
     experiment_id = _experiment(client, uri, start["experiment"])
-    for old in client.search_runs([experiment_id], f"tags.content_key = '{start['key']}'"):
-        client.delete_run(old.info.run_id)
     tags = {**start["tags"], **_git_tags(), "content_key": start["key"]}
     run = client.create_run(experiment_id, run_name=start["name"], tags=tags)
     client.log_batch(run.info.run_id, params=[Param(path, str(value)) for path, value in start["params"].items()])
@@ -102,7 +109,7 @@ def _experiment(client: Any, uri: str, name: str) -> str:
 def _store_lock() -> FileLock:
     folder = Path(STORE).resolve()
     folder.mkdir(exist_ok=True)
-    return FileLock(folder / ".lock")
+    return FileLock(folder / ".lock", timeout=60)
 
 
 def _log_artifact(client: Any, run_id: str, path: Path) -> None:
@@ -127,7 +134,7 @@ def _git_tags() -> dict[str, str]:
         return done.stdout.strip() if done.returncode == 0 else ""
 
     commit = git("rev-parse", "HEAD")
-    dirty = bool(git("status", "--porcelain", "--untracked-files=no", "--", "*.py", "params.yaml", "dvc.yaml"))
+    dirty = bool(git("status", "--porcelain", "--untracked-files=no", "--", ":/*.py", ":/*params.yaml", ":/*dvc.yaml"))
     return {"mlflow.source.git.commit": commit, "git_dirty": str(dirty).lower()} if commit else {}
 
 
@@ -136,5 +143,4 @@ def _say(what: str) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the worker's to handle; its end is this one's
     main(sys.stdin)

@@ -9,6 +9,7 @@ import time
 import webbrowser
 from urllib.parse import quote
 
+from pipeline.config import load_params
 from pipeline.tracking_writer import open_store, store_uri
 
 
@@ -38,7 +39,7 @@ def main(port: int) -> None:
             probe.bind(("127.0.0.1", port))
         except OSError:
             sys.exit(f"error: port {port} is in use; choose another with make ui PORT={port + 1}")
-    uri = store_uri("")
+    uri = store_uri(load_params().tracking.uri)
     link = f"http://127.0.0.1:{port}{comparison_path(uri)}"
     print(f"\nSide by side, in a moment:\n  {link}\n", flush=True)
     threading.Thread(target=_open_when_up, args=(port, link), daemon=True).start()

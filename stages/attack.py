@@ -1,16 +1,15 @@
 """Stage attack: python -m stages.attack DATASET METHOD SEED."""
 
-from pipeline.attacks import ATTACKS
 from pipeline.cli import run_stage
 from pipeline.config import load_params
 from pipeline.jobs.attack import attack_model
-from pipeline.models import NETWORKS
+from pipeline.lookups import LOOKUPS
 
 
 def main(dataset: str, method: str, seed: int) -> None:
     """Attacks one model with every attack of run.attacks at every eps of the data set, and measures the noise that it takes to fool
     it (hcp table 3). Writes outcomes by image, features and adversarial images to data/attacks/DATASET/METHOD/SEED."""
-    attack_model(load_params(attacks=ATTACKS, networks=NETWORKS), dataset, method, seed)
+    attack_model(load_params(lookups=LOOKUPS), dataset, method, seed)
 
 
 if __name__ == "__main__":

@@ -9,12 +9,13 @@ from pipeline.data.contact_sheet import contact_sheet
 from pipeline.data.image_set import save_splits
 from pipeline.data.sources import SOURCES
 from pipeline.data.splits import make_splits, summarise
+from pipeline.lookups import LOOKUPS
 
 
 def main(name: str) -> None:
     """Reads a data set from its source, takes the validation split and writes data/DATASET.npz, metrics/data/DATASET.json (counts,
     mean, std) and metrics/data/DATASET.png (images by class)."""
-    dataset = pick(load_params(sources=SOURCES).datasets, name, "dataset")
+    dataset = pick(load_params(lookups=LOOKUPS).datasets, name, "dataset")
     train, test, classes = SOURCES[dataset.source.name](**dataset.source.options)
     splits = make_splits(train, test, classes, **dataset.validation.model_dump())
     summary, sheet = summarise(splits), contact_sheet(splits.train, splits.classes)

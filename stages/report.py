@@ -17,21 +17,20 @@ def main() -> None:
     params = load_params()
     run, metrics = params.run, Path("metrics")
     epochs = {name: params.datasets[name].training.epochs for name in run.datasets}
+    headline_eps = {name: params.datasets[name].headline_eps for name in run.datasets}
+    schedule = schedule_text(epochs, published_epochs(load_published()))
     page = hcp_report(
-        metrics,
-        datasets=run.datasets,
-        seeds=run.seeds,
-        headline_eps={name: params.datasets[name].evaluation.headline_eps for name in run.datasets},
-        schedule=schedule_text(epochs, published_epochs(load_published())),
-        labels=params.labels,
+        metrics, datasets=run.datasets, seeds=run.seeds, headline_eps=headline_eps, schedule=schedule, labels=params.labels
     )
     (metrics / "report.md").write_text(page)
-    key = content_key(
-        {}, sorted(path for path in metrics.rglob("*") if path.suffix in {".csv", ".md", ".png", ".json"}), ["reporting"]
-    )
-    name, tags, on = " ".join(run.datasets), {"stage": "report"}, params.tracking
+    files = sorted(path for path in metrics.rglob("*") if path.suffix in {".csv", ".md", ".png", ".json"})
     with track(
-        enabled=on.enabled, uri=on.uri, experiment="report", name=name, key=key, params=run.model_dump(), tags=tags
+        **params.tracking.model_dump(),
+        experiment="report",
+        name=" ".join(run.datasets),
+        key=content_key({}, files, ["reporting"]),
+        params={"datasets": run.datasets, "seeds": run.seeds},
+        tags={"stage": "report"},
     ) as tracked:
         tracked.artifact(metrics)
 

@@ -18,7 +18,7 @@ def main() -> None:
     and metrics/summary.json, from the outcomes in data/attacks."""
     params = load_params()
     run, labels, out = params.run, params.labels, Path("metrics/tables")
-    headline_eps = {name: params.datasets[name].evaluation.headline_eps for name in run.datasets}
+    headline_eps = {name: params.datasets[name].headline_eps for name in run.datasets}
     epochs = {name: params.datasets[name].training.epochs for name in run.datasets}
     published = load_published()
     schedule = schedule_text(epochs, published_epochs(published))

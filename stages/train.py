@@ -1,17 +1,15 @@
 """Stages pretrain, finetune and scratch: python -m stages.train DATASET METHOD SEED."""
 
-from pipeline.attacks import ATTACKS
 from pipeline.cli import run_stage
 from pipeline.config import load_params
 from pipeline.jobs.train import train_model
-from pipeline.losses import LOSSES
-from pipeline.models import NETWORKS
+from pipeline.lookups import LOOKUPS
 
 
 def main(dataset: str, method: str, seed: int) -> None:
     """Trains one model: from random weights, or from the softmax model of the same data set and seed if the method's init says so.
     Writes models/DATASET/METHOD/SEED.pt and metrics/training/DATASET/METHOD/SEED.csv. Killed, it goes on from its last epoch."""
-    train_model(load_params(attacks=ATTACKS, losses=LOSSES, networks=NETWORKS), dataset, method, seed)
+    train_model(load_params(lookups=LOOKUPS), dataset, method, seed)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,9 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from pipeline.attacks import ATTACKS
 from pipeline.config import ParamsError, load_params, pick
-from pipeline.data.sources import SOURCES
-from pipeline.losses import LOSSES
-from pipeline.models import NETWORKS
+from pipeline.lookups import LOOKUPS
 
-LOOKUPS: dict[str, Any] = {"attacks": ATTACKS, "losses": LOSSES, "networks": NETWORKS, "sources": SOURCES}
 Edit = Callable[[dict[str, Any]], object]
 
 
@@ -24,12 +20,12 @@ def problems(tmp_path: Path, edit: Edit) -> str:
     path = tmp_path / "params.yaml"
     path.write_text(yaml.safe_dump(raw))
     with pytest.raises(ParamsError) as error:
-        load_params(path, **LOOKUPS)
+        load_params(path, LOOKUPS)
     return str(error.value)
 
 
 def test_the_shipped_params_are_valid_and_the_ablation_differs_from_hcp_in_one_weight() -> None:
-    params = load_params(ROOT / "params.yaml", **LOOKUPS)
+    params = load_params(ROOT / "params.yaml", LOOKUPS)
     full, without = params.methods["hcp"].loss, params.methods["hcp_m_p"].loss
     assert full is not None
     assert without is not None
@@ -63,7 +59,7 @@ def test_the_shipped_params_are_valid_and_the_ablation_differs_from_hcp_in_one_w
             ["datasets.digits.evaluation.eps.0", "greater than 0"],
         ),
         (
-            lambda p: p["datasets"]["digits"]["evaluation"].update(headline_eps=0.2),
+            lambda p: p["datasets"]["digits"].update(headline_eps=0.2),
             ["headline_eps: must be one of", "[0.05, 0.1, 0.15]"],
         ),
         (lambda p: p["datasets"]["digits"]["evaluation"].update(images="some"), ["datasets.digits.evaluation.images"]),
@@ -79,6 +75,21 @@ def test_the_shipped_params_are_valid_and_the_ablation_differs_from_hcp_in_one_w
         ),
         (lambda p: p["run"].update(datasets=["digit"]), ["run.datasets: unknown 'digit', choose from digits"]),
         (lambda p: p["run"].update(seeds=[0, 0]), ["run.seeds: names something twice"]),
+        (lambda p: p["datasets"]["digits"]["evaluation"].update(eps=[0.15, 0.15]), ["evaluation.eps: names something twice"]),
+        (lambda p: p["statistics"].update(compare=["at", "at", "hcp"]), ["statistics.compare: names something twice"]),
+        (lambda p: p["attacks"].update(clean={"name": "fgsm"}), ["attacks.clean: this name is taken"]),
+        (
+            lambda p: p["methods"]["hcp"].update(layers=["gap", "conv9"]),
+            ["methods.hcp.layers: small_cnn has no 'conv9'"],
+        ),
+        (lambda p: p["methods"]["hcp"].update(layers=[]), ["methods.hcp: loss and layers go together"]),
+        (lambda p: p["methods"]["hcp"]["prototypes"].pop("radii"), ["methods.hcp.prototypes: must be centres, radii"]),
+        (lambda p: p["methods"]["softmax"].update(init="softmax"), ["methods.softmax: must have init: random"]),
+        (lambda p: p["datasets"]["digits"]["network"].update(widths=[]), ["datasets.digits.network.widths"]),
+        (lambda p: p["datasets"]["digits"]["network"].update(gap=0), ["datasets.digits.network.gap", "greater than or equal to 1"]),
+        (lambda p: p["noise"].update(eps=float("inf")), ["noise.eps", "finite"]),
+        (lambda p: p["compute"].update(threads=True), ["compute.threads", "integer"]),
+        (lambda p: p["datasets"]["digits"]["training"].update(batch_size="64"), ["training.batch_size", "integer"]),
         (lambda p: p["run"]["methods"].remove("hcp"), ["run.methods: must be all of run.finetune and run.scratch", "'hcp'"]),
         (lambda p: p["run"].update(attacks=["cw"]), ["run.attacks: unknown 'cw'"]),
         (lambda p: p["run"].update(scratch=["softmax_fs", "hcp_fs", "hcp"]), ["run.scratch: takes methods with init: random"]),
@@ -111,6 +122,13 @@ def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
     assert all(
         path in message for path in ("methods.hcp.loss.e:", "methods.hcp.loss.c:", "attacks.bim.name:", "compute.precision:")
     )
+
+    def edit_option_and_name(p: dict[str, Any]) -> None:
+        p["methods"]["hcp"]["loss"].update(e=-1)
+        p["run"]["datasets"] = ["nothing"]
+
+    message = problems(tmp_path, edit_option_and_name)
+    assert all(path in message for path in ("methods.hcp.loss.e:", "run.datasets:"))
 
     def edit_names(p: dict[str, Any]) -> None:
         p["run"]["datasets"] = ["nothing"]

@@ -53,8 +53,8 @@ def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("profile")
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     base = next(iter(params["datasets"].values()))
-    values = {name: {**base["evaluation"], "eps": [eps], "headline_eps": eps} for name, eps in DATASETS.items()}
-    params["datasets"] = {name: {**base, "evaluation": evaluation} for name, evaluation in values.items()}
+    values = {name: {"evaluation": {**base["evaluation"], "eps": [eps]}, "headline_eps": eps} for name, eps in DATASETS.items()}
+    params["datasets"] = {name: {**base, **value} for name, value in values.items()}
     params["methods"]["mine"] = params["methods"]["hcp"]
     params["run"] = {"datasets": list(DATASETS), "methods": list(RIGHT), "finetune": ["at", "center", "pcl", "hcp", "mine"]}
     params["run"] |= {"scratch": ["softmax_fs", "hcp_fs"], "seeds": [3], "attacks": ["fgsm", "bim"]}

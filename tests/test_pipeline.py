@@ -1,8 +1,11 @@
 """The whole pipeline as DVC runs it, on a small profile in a folder of its own: what a change re-runs, what a kill costs."""
 
 import csv
+import importlib
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +18,9 @@ import pytest
 import torch
 import yaml
 from conftest import ROOT
+from pydantic import BaseModel
+
+from pipeline.config import load_params
 
 BIN = Path(sys.executable).parent
 ENVIRONMENT = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "DVC_NO_ANALYTICS": "1"}
@@ -118,41 +124,118 @@ def test_a_change_of_one_method_runs_its_branch_and_what_reports_it(profile: Pat
     assert repro(profile) == []
 
 
-def test_a_killed_training_goes_on_from_its_last_epoch(profile: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def copy(profile: Path, tmp_path: Path) -> Path:
+    """A copy of the profile's params, data and models, to do things to."""
+    for name in ("data", "models", "metrics"):
+        shutil.copytree(profile / name, tmp_path / name)
+    write_params(tmp_path, small_params())
+    return tmp_path
+
+
+def test_a_killed_training_goes_on_from_its_last_epoch_and_other_params_do_not_pick_it_up(copy: Path) -> None:
     params = small_params()
-    params["datasets"]["digits"]["training"]["epochs"] = {"pretrain": 1, "train": 40}
-    (tmp_path / "data").symlink_to(profile / "data")
-    (tmp_path / "models").symlink_to(profile / "models")
-    write_params(tmp_path, params)
-    command = [sys.executable, "-m", "stages.train", "digits", "center", "7"]
-    (profile / "models/digits/softmax/7.pt").write_bytes((profile / "models/digits/softmax/0.pt").read_bytes())
-    process = subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.DEVNULL)
+    params["datasets"]["digits"]["training"]["epochs"]["train"] = 300
+    params["tracking"]["enabled"] = False
+    write_params(copy, params)
+    (copy / "models/digits/center/0.pt").unlink()
+    command = [sys.executable, "-m", "stages.train", "digits", "center", "0"]
+    process = subprocess.Popen(command, cwd=copy, env=ENVIRONMENT, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
-    while not list(tmp_path.glob(".ckpt/*/*/last.pt")) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    time.sleep(0.3)
+    while not list(copy.glob(".ckpt/*/*/last.pt")) and time.monotonic() < deadline:
+        time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    (checkpoint,) = tmp_path.glob(".ckpt/*/*/last.pt")
+    (checkpoint,) = copy.glob(".ckpt/*/*/last.pt")
     done = len(torch.load(checkpoint, weights_only=True)["rows"])
-    assert 0 < done < 40
-    assert not (profile / "models/digits/center/7.pt").exists()
+    assert 0 < done < 300
+    assert not (copy / "models/digits/center/0.pt").exists()
 
-    params["methods"]["center"]["loss"]["weight"] = 0.5  # other params do not pick it up
-    write_params(tmp_path, params)
+    saved = checkpoint.read_bytes()
+    params["methods"]["center"]["loss"]["weight"] = 0.5
     params["datasets"]["digits"]["training"]["epochs"]["train"] = 1
-    write_params(tmp_path, params)
-    assert "going on after" not in run(tmp_path, *command[:4], "center", "0").stderr
-    assert checkpoint.exists()
+    write_params(copy, params)
+    other = run(copy, *command)
+    assert other.returncode == 0, other.stderr
+    assert "going on after" not in other.stderr
+    assert not list(copy.glob(".ckpt/digits-center-0"))
 
-    params = small_params()
-    params["datasets"]["digits"]["training"]["epochs"] = {"pretrain": 1, "train": 40}
-    write_params(tmp_path, params)
-    resumed = run(tmp_path, *command)
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.write_bytes(saved)
+    params["methods"]["center"]["loss"]["weight"] = small_params()["methods"]["center"]["loss"]["weight"]
+    params["datasets"]["digits"]["training"]["epochs"]["train"] = 300
+    write_params(copy, params)
+    resumed = run(copy, *command)
     assert resumed.returncode == 0, resumed.stderr
     assert f"going on after epoch {done}" in resumed.stderr
-    assert len((tmp_path / "metrics/training/digits/center/7.csv").read_text().splitlines()) == 41
-    assert not list(tmp_path.glob(".ckpt/digits-center-7"))
+    assert len((copy / "metrics/training/digits/center/0.csv").read_text().splitlines()) == 301
+    assert not list(copy.glob(".ckpt/digits-center-0"))
+
+
+class Recorder:
+    """Params that write down which of their values are read."""
+
+    def __init__(self, value: Any, path: str, read: set[str]) -> None:
+        self.__dict__ |= {"_value": value, "_path": path, "_read": read}
+
+    def _child(self, name: str, value: Any) -> Any:
+        path = f"{self._path}.{name}" if self._path else name
+        if isinstance(value, BaseModel | dict):
+            return Recorder(value, path, self._read)
+        self._read.add(path)
+        return value
+
+    def __getattr__(self, name: str) -> Any:
+        if isinstance(self._value, BaseModel) and name in type(self._value).model_fields:
+            return self._child(name, getattr(self._value, name))
+        if name == "items":
+            return lambda: [(key, self._child(key, value)) for key, value in self._value.items()]
+        self._read.add(self._path)  # a method, such as model_dump: all of it
+        return getattr(self._value, name)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._child(name, self._value[name])
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._value
+
+    def __iter__(self) -> Any:
+        return iter(self._value)
+
+
+@pytest.mark.parametrize(
+    ("stage", "item"),
+    [
+        ("data", {"dataset": "digits"}),
+        ("pretrain", {"dataset": "digits", "method": "softmax", "seed": 0}),
+        ("scratch", {"dataset": "digits", "method": "softmax_fs", "seed": 0}),
+        ("finetune", {"dataset": "digits", "method": "at", "seed": 0}),
+        ("attack", {"dataset": "digits", "method": "hcp", "seed": 0}),
+        ("tables", {}),
+        ("figures", {}),
+        ("report", {}),
+    ],
+)
+def test_dvc_lists_exactly_the_params_that_a_stage_reads(
+    stage: str, item: dict[str, Any], copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(copy)
+    params = small_params()
+    params["tracking"]["enabled"] = False
+    write_params(copy, params)
+    wanted = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]
+    module = importlib.import_module(f"stages.{wanted['cmd'].split('stages.')[1].split()[0]}")
+    read: set[str] = set()
+    monkeypatch.setattr(module, "load_params", lambda **options: Recorder(load_params(**options), "", read))
+    module.main(*item.values())
+    listed = [re.sub(r"\${item\.(\w+)}", lambda match: str(item[match[1]]), path) for path in wanted["params"]]
+
+    def covers(path: str, other: str) -> bool:
+        return other == path or other.startswith(f"{path}.")
+
+    unlisted = {path for path in read if not any(covers(entry, path) for entry in listed)}
+    assert unlisted <= {"tracking.enabled", "tracking.uri"}  # where runs are logged decides no result
+    assert [entry for entry in listed if not any(covers(entry, path) or covers(path, entry) for path in read)] == []
 
 
 @pytest.mark.parametrize(
@@ -179,12 +262,12 @@ def test_every_script_has_help(profile: Path, stage: str) -> None:
     assert "params.yaml" in done.stdout
 
 
-def test_bad_params_stop_the_first_stage_with_all_problems(profile: Path, tmp_path: Path) -> None:
+def test_bad_params_stop_the_first_stage_with_all_problems(tmp_path: Path) -> None:
     params = small_params()
     params["methods"]["hcp"]["loss"]["e"] = -1
     params["datasets"]["digits"]["evaluation"]["eps"] = [-0.1]
     write_params(tmp_path, params)
-    done = run(tmp_path, sys.executable, "-m", "stages.train", "digits", "softmax", "0")
+    done = run(tmp_path, sys.executable, "-m", "stages.data", "digits")
     assert done.returncode == 2
     assert "methods.hcp.loss.e" in done.stderr
     assert "datasets.digits.evaluation.eps.0" in done.stderr

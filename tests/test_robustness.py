@@ -12,7 +12,7 @@ from pipeline.attacks.fgsm import fgsm
 from pipeline.attacks.mim import mim
 from pipeline.attacks.pgd import pgd
 from pipeline.evaluation.accuracy import accuracy
-from pipeline.evaluation.robustness import clean_features, measure, noise_trials, summarise, trials
+from pipeline.evaluation.robustness import clean_features, measure, noise_trials, summary_metrics, trials
 from pipeline.models.small_cnn import SmallCNN
 
 
@@ -94,7 +94,7 @@ def test_summary_names_each_trial_once(images: tuple[Tensor, Tensor]) -> None:
     model, (x, y) = Linear(), images
     plan = trials({"fgsm": fgsm}, [0.05, 0.1], 60)
     plan += noise_trials(mim, eps=1.0, steps=2, rel_step_size=0.01, decay=1.0, stop=["sample"], batch_size=60)
-    summary = summarise(measure(model, x, y, plan, seed=0, keep=0)[0])
+    summary = summary_metrics(measure(model, x, y, plan, seed=0, keep=0)[0])
     assert list(summary) == ["accuracy/clean", "accuracy/fgsm_0.05", "accuracy/fgsm_0.1", "mse/noise_sample"]
     assert summary["accuracy/clean"] == pytest.approx(100 * (model.margin(x, y) > 0).double().mean().item())
 

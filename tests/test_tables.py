@@ -141,7 +141,10 @@ def test_noise_equals_the_values_worked_by_hand(tables: dict[int, pd.DataFrame])
     row = only(tables[3], dataset="cifar10", method="hcp", stop="batch")
     assert row["measured"] == pytest.approx(0.11)
     assert row["std"] == pytest.approx(2 * 0.0302765, abs=1e-6)  # sqrt(82.5 / 9) / 100, twice
-    assert row["ci95_high"] - row["measured"] == pytest.approx(1.96 * 0.060553 / math.sqrt(10), abs=1e-6)
+    assert pd.isna(row["ci95_low"])  # a batch is one experiment
+    assert pd.isna(row["ci95_high"])
+    single = only(tables[3], dataset="cifar10", method="hcp", stop="sample")
+    assert single["ci95_high"] - single["measured"] == pytest.approx(1.96 * 0.0302765 / math.sqrt(10), abs=1e-6)
     assert (row["published"], row["published_std"], row["fooled"]) == (0.19, 0.052, 100)
     assert row["difference"] == pytest.approx(-0.08)
     assert pd.isna(only(tables[3], dataset="cifar10", method="hcp", stop="sample")["published"])
@@ -226,8 +229,10 @@ def test_no_published_figure_is_typed_in_code() -> None:
 def test_stage_writes_every_file_and_reports_a_missing_folder_in_one_line(attacks: Path, tmp_path: Path) -> None:
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     base = next(iter(params["datasets"].values()))
-    evaluations = {"cifar10": {"eps": [0.03, 0.1], "headline_eps": 0.03}, "digits": {"eps": [0.1], "headline_eps": 0.1}}
-    params["datasets"] = {name: {**base, "evaluation": {**base["evaluation"], **values}} for name, values in evaluations.items()}
+    strengths = {"cifar10": [0.03, 0.1], "digits": [0.1]}
+    params["datasets"] = {
+        name: {**base, "evaluation": {**base["evaluation"], "eps": eps}, "headline_eps": eps[0]} for name, eps in strengths.items()
+    }
     params["methods"]["mine"] = params["methods"]["hcp"]
     params["run"] = {
         "datasets": list(HEADLINE),

@@ -1,6 +1,6 @@
 """Momentum iterative method (Dong et al., CVPR 2018); pcl eq. 18-19. Also the noise measurement of hcp table 3."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import torch
 from annotated_types import Ge, Gt
@@ -32,6 +32,8 @@ def mim(
     stop: `sample` leaves an image alone once it is misclassified (none of its work is done any more), `batch` ends when all of
     them are misclassified at once (the authors' noise measurement), `never` makes every step.
     """
+    if stop not in get_args(Stop):
+        raise ValueError(f"stop must be one of {', '.join(get_args(Stop))}, got {stop!r}")
     low, high = ball(x, eps)
     x_adv, momentum = x.clone(), torch.zeros_like(x)
     at_work = torch.arange(len(x), device=x.device)

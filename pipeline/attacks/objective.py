@@ -10,6 +10,6 @@ Objective = Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def cross_entropy(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """The objective of every attack in the two papers."""
+    """The objective of FGSM, BIM, MIM and PGD in the two papers."""
     logits = model(x)
     return F.cross_entropy(logits, y, reduction="none"), logits

@@ -52,24 +52,24 @@ def measure(
     """
     clean = Trial("clean", 0.0, lambda model, x, y, eps, generator: x, max(trial.batch_size for trial in plan))
     frames, kept = [], {}
-    bar = tqdm(total=len(images) * (len(plan) + 1), unit="img", file=sys.stderr, mininterval=0.2 if sys.stderr.isatty() else 20.0)
-    for trial in [clean, *plan]:
-        bar.set_description(f"{trial.attack} eps {trial.eps:g}")
-        generator = Generator(images.device).manual_seed(seed)
-        parts = []
-        for x, y in zip(images.split(trial.batch_size), labels.split(trial.batch_size), strict=True):
-            x_adv = trial.run(model, x, y, trial.eps, generator=generator)
-            parts.append((x_adv, _predict(model, x_adv)))
-            bar.update(len(x))
-        x_adv, prediction = (torch.cat(column) for column in zip(*parts, strict=True))
-        frames.append(_rows(trial, images, labels, x_adv, prediction))
-        kept[f"{trial.attack}@{trial.eps:g}"] = x_adv[:keep].cpu().numpy()
-    bar.close()
+    bar_interval = 0.2 if sys.stderr.isatty() else 20.0  # seconds; a log file gets a line now and then
+    with tqdm(total=len(images) * (len(plan) + 1), unit="img", file=sys.stderr, mininterval=bar_interval) as bar:
+        for trial in [clean, *plan]:
+            bar.set_description(f"{trial.attack} eps {trial.eps:g}")
+            generator = Generator(images.device).manual_seed(seed)
+            parts = []
+            for x, y in zip(images.split(trial.batch_size), labels.split(trial.batch_size), strict=True):
+                x_adv = trial.run(model, x, y, trial.eps, generator=generator)
+                parts.append((x_adv, _predict(model, x_adv)))
+                bar.update(len(x))
+            x_adv, prediction = (torch.cat(column) for column in zip(*parts, strict=True))
+            frames.append(_rows(trial, images, labels, x_adv, prediction))
+            kept[f"{trial.attack}@{trial.eps:g}"] = x_adv[:keep].cpu().numpy()
     return pd.concat(frames, ignore_index=True), kept if keep else {}
 
 
-def summarise(outcomes: pd.DataFrame) -> dict[str, float]:
-    """Accuracy in percent by "accuracy/<attack>@<eps>", and for the noise measurements "mse/<attack>"."""
+def summary_metrics(outcomes: pd.DataFrame) -> dict[str, float]:
+    """Accuracy in percent by "accuracy/<attack>_<eps>", and for the noise measurements "mse/<attack>"."""
     summary = {}
     for (attack, eps), group in outcomes.groupby(["attack", "eps"], sort=False):
         if str(attack).startswith("noise_"):

@@ -16,7 +16,7 @@ from pipeline.config import Dataset, Evaluation, Params, pick
 from pipeline.data.batches import to_float
 from pipeline.data.image_set import load_splits
 from pipeline.device import set_up_device
-from pipeline.evaluation.robustness import Trial, clean_features, measure, noise_trials, summarise, trials
+from pipeline.evaluation.robustness import Trial, clean_features, measure, noise_trials, summary_metrics, trials
 from pipeline.files import atomic_path, content_key
 from pipeline.models import NETWORKS
 from pipeline.tracking import track
@@ -41,7 +41,9 @@ def attack_model(params: Params, dataset: str, method: str, seed: int) -> None:
         "evaluation": evaluation.model_dump(),
         "attacks": {name: params.attacks[name].model_dump() for name in params.run.attacks},
         "noise": params.noise.model_dump(),
-        "compute": params.compute.model_dump(),
+        "compute": {"device": device.type, "threads": params.compute.threads},
+        "dataset": dataset,
+        "method": method,
         "seed": seed,
     }
     with track(
@@ -50,7 +52,7 @@ def attack_model(params: Params, dataset: str, method: str, seed: int) -> None:
         experiment="robustness",
         name=f"{dataset} {method} {seed}",
         key=content_key(used, [images_file, model_file], CODE),
-        params={**used, "dataset": dataset, "method": method, "trained_with": trained_with},
+        params={**used, "trained_with": trained_with},
         tags={"dataset": dataset, "method": method, "seed": str(seed), "stage": os.environ.get("DVC_STAGE", "attack")},
     ) as run:
         count = len(splits.test.images) if evaluation.images == "all" else evaluation.images
@@ -59,7 +61,7 @@ def attack_model(params: Params, dataset: str, method: str, seed: int) -> None:
         outcomes, kept = measure(network, images, labels, _plan(params, evaluation), seed=seed, keep=_kept(evaluation, count))
         features = clean_features(network, images, batch_size=evaluation.batch_size)
         _write(Path("data/attacks", dataset, method, str(seed)), outcomes, features, kept, labels.cpu().numpy())
-        summary = summarise(outcomes)
+        summary = summary_metrics(outcomes)
         run.log(summary)
     print(f"{dataset} {method} {seed}: " + ", ".join(f"{name} {value:.4g}" for name, value in summary.items()))
 

@@ -11,7 +11,7 @@ from torch import Generator
 
 from pipeline.attacks import ATTACKS
 from pipeline.checkpoint import load_weights, save_state
-from pipeline.config import Dataset, Method, Params, pick
+from pipeline.config import Dataset, Method, Params, TrainingData, pick
 from pipeline.data.batches import training_batches
 from pipeline.data.image_set import ImageSet, Splits, load_splits
 from pipeline.device import set_up_device
@@ -19,7 +19,7 @@ from pipeline.evaluation.accuracy import accuracy
 from pipeline.files import atomic_path, content_key
 from pipeline.losses import LOSSES
 from pipeline.models import NETWORKS
-from pipeline.tracking import Run, track
+from pipeline.tracking import TrackedRun, track
 from pipeline.training.adversary import Adversary, clean_only, mixed_with_attacked
 from pipeline.training.criterion import build_criterion
 from pipeline.training.loop import fit
@@ -34,15 +34,20 @@ def train_model(params: Params, dataset: str, method: str, seed: int) -> None:
     epoch). A killed run goes on from its last epoch. Raises ValueError for what params or files make impossible."""
     data: Dataset = pick(params.datasets, dataset, "dataset")
     recipe: Method = pick(params.methods, method, "method")
+    epochs, batch_size = data.training.epochs[recipe.epochs], data.training.batch_size
+    device = set_up_device(params.compute.device, params.compute.threads)
     used = {
-        "network": data.network.model_dump(),
-        "training": data.training.model_dump(),
-        "method": recipe.model_dump(),
-        "compute": params.compute.model_dump(),
+        "dataset": dataset,
+        "method": {"name": method, **recipe.model_dump(), "epochs": epochs},
         "seed": seed,
+        "network": data.network.model_dump(),
+        "training": {"batch_size": batch_size, "augment": data.training.augment.model_dump()},
+        "compute": {**params.compute.model_dump(), "device": device.type},
     }
+    if recipe.adversary is not None:
+        used["adversary_eps"] = data.training.adversary_eps
     inputs = [f"data/{dataset}.npz"]
-    splits, device = load_splits(inputs[0]), set_up_device(params.compute.device, params.compute.threads)
+    splits = load_splits(inputs[0])
     learner = _new_learner(data, recipe, splits, device, seed)
     if recipe.init == "softmax":
         inputs.append(f"models/{dataset}/softmax/{seed}.pt")
@@ -61,12 +66,12 @@ def train_model(params: Params, dataset: str, method: str, seed: int) -> None:
         train, validation = _on_device(splits.train, device), _on_device(splits.validation, device)
         rows = fit(
             learner,
-            batches=partial(training_batches, *train, batch_size=data.training.batch_size, **data.training.augment.model_dump()),
+            batches=partial(training_batches, *train, batch_size=batch_size, **data.training.augment.model_dump()),
             images=len(splits.train.images),
-            epochs=data.training.epochs[recipe.epochs],
-            adversary=_adversary(recipe, data.training.adversary_eps),
+            epochs=epochs,
+            adversary=_adversary(recipe, data.training),
             precision=params.compute.precision,
-            validate=partial(accuracy, learner.network, *validation, batch_size=data.evaluation.batch_size),
+            validate=partial(accuracy, learner.network, *validation, batch_size=batch_size),
             checkpoint=unfinished / key / "last.pt",
             params=used,
             on_epoch=partial(_log_epoch, run),
@@ -75,7 +80,7 @@ def train_model(params: Params, dataset: str, method: str, seed: int) -> None:
         with atomic_path(curve) as partial_curve:
             pd.DataFrame(rows).round(6).to_csv(partial_curve, index=False)
         run.artifact(curve)
-        model = {"network": learner.network.state_dict(), "prototypes": learner.criterion.state_dict(), "params": used, "key": key}
+        model = {"network": learner.network.state_dict(), "prototypes": learner.criterion.state_dict(), "params": used}
         save_state(f"models/{dataset}/{method}/{seed}.pt", model)
     shutil.rmtree(unfinished, ignore_errors=True)  # with what other params had left unfinished
     print(f"{dataset} {method} {seed}: {len(rows)} epochs, validation accuracy {rows[-1]['validation_accuracy']:.2f} %")
@@ -95,16 +100,21 @@ def _new_learner(data: Dataset, recipe: Method, splits: Splits, device: torch.de
     return Learner(network, criterion, optimizer, Generator(device).manual_seed(seed))
 
 
-def _adversary(recipe: Method, eps_range: tuple[float, float]) -> Adversary:
+def _adversary(recipe: Method, data: TrainingData) -> Adversary:
     if recipe.adversary is None:
         return clean_only
-    attack = partial(ATTACKS[recipe.adversary.attack.name], **recipe.adversary.attack.options)
-    return partial(mixed_with_attacked, attack=attack, eps_range=eps_range, clean_share=recipe.adversary.clean_share)
+    attack, (low, high) = recipe.adversary.attack, data.adversary_eps
+    return partial(
+        mixed_with_attacked,
+        attack=partial(ATTACKS[attack.name], **attack.options),
+        eps_range=(low, high),
+        clean_share=recipe.adversary.clean_share,
+    )
 
 
 def _on_device(part: ImageSet, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.from_numpy(part.images).to(device), torch.from_numpy(part.labels).to(device)
 
 
-def _log_epoch(run: Run, row: Row, images_per_second: float | None) -> None:
+def _log_epoch(run: TrackedRun, row: Row, images_per_second: float | None) -> None:
     run.log(row if images_per_second is None else {**row, "images_per_second": images_per_second}, step=int(row["epoch"]))

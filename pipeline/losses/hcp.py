@@ -18,8 +18,8 @@ class HCP(nn.Module):
     L_M = max(c, -t_ij (r_j^2 - d_ij)), L_P = d_iy / (r_y^2 + e), L_NP = r_j^2 / (d_ij + e) for j != y.
 
     MODIFIED: the paper prints d as the squared distance, summed over the classes, with normal centres; that form starts in the
-    thousands and diverges. The authors' later public code takes the distance itself and uniform centres. Both can be chosen:
-    `distance`, `reduction` (sum or mean over the classes), `centre_init`.
+    thousands on a wide layer and does not train. The authors' later public code takes the distance itself and uniform centres.
+    Both can be chosen: `distance`, `reduction` (sum or mean over the classes), `centre_init`.
     """
 
     def __init__(

@@ -1,23 +1,28 @@
 """A small batch-norm conv net for images from 8x8 to 32x32: minutes on a CPU, with the two feature layers of the papers' ResNet."""
 
+from typing import Annotated
+
+from annotated_types import Ge, MinLen
 from torch import Tensor, nn
 
 from pipeline.models.network import Features, Network
 from pipeline.models.normalize import Normalize
+
+Width = Annotated[int, Ge(1)]
 
 
 class SmallCNN(Network):
     """Per entry of `widths` a 3x3 convolution (batch norm, ReLU) and 2x2 max pooling, then a 3x3 convolution to `gap` channels,
     global average pooling (feature `gap`), a linear layer without activation (feature `fc`, as the 1024-d layer of the released PCL
     network) and the classifier. Grey or colour, mean and std: (C,) of the training images.
-
-    Raises ValueError when `widths` is empty or a width is below 1.
     """
 
-    def __init__(self, classes: int, mean: Tensor, std: Tensor, *, widths: list[int], gap: int, fc: int) -> None:
+    LAYERS = ("gap", "fc")
+
+    def __init__(
+        self, classes: int, mean: Tensor, std: Tensor, *, widths: Annotated[list[Width], MinLen(1)], gap: Width, fc: Width
+    ) -> None:
         super().__init__()
-        if not widths or min(*widths, gap, fc) < 1:
-            raise ValueError(f"small_cnn: widths must name at least one block, all widths at least 1; got {widths}, {gap}, {fc}")
         self.dims = {"gap": gap, "fc": fc}
         blocks: list[nn.Module] = [Normalize(mean, std)]
         channels = len(mean)

@@ -11,6 +11,7 @@ import pandas as pd
 from pipeline.reporting.outcomes import NOISE
 
 HOLDS, FAILS, OPEN, MISSING = "holds", "does not hold", "within the 95 % interval", "not measured"
+UNSURE = "no interval"  # one batch is one experiment: two numbers that cannot be told apart from chance
 
 
 class Claim(NamedTuple):
@@ -78,6 +79,8 @@ def order(above: Value | None, below: Value | None, margin: float = 0.0) -> str:
     """Is `above` above `below` - margin?"""
     if above is None or below is None:
         return MISSING
+    if pd.isna(above.low) or pd.isna(below.low):
+        return UNSURE
     if above.low > below.high - margin:
         return HOLDS
     return FAILS if above.high < below.low - margin else OPEN
@@ -96,7 +99,8 @@ def together(verdicts: list[str]) -> str:
 def show(value: Value | None, digits: int) -> str:
     if value is None:
         return "-"
-    return f"{'≥ ' if value.bound else ''}{value.measured:.{digits}f} [{value.low:.{digits}f}, {value.high:.{digits}f}]"
+    interval = "" if pd.isna(value.low) else f" [{value.low:.{digits}f}, {value.high:.{digits}f}]"
+    return f"{'≥ ' if value.bound else ''}{value.measured:.{digits}f}{interval}"
 
 
 def judge(claim: Claim, table: pd.DataFrame, dataset: str) -> list[Finding]:

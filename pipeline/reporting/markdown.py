@@ -21,8 +21,8 @@ LEGENDS = {
         "MIM without any bound but the image range. A cell is the mean over the images of the squared perturbation per pixel ± its "
         "standard deviation, then the share of images that were fooled. `sample`: an image is left alone once it is misclassified. "
         "`batch`: the authors' way, all images of a batch are attacked until all are misclassified, so a stubborn image adds noise "
-        "to the others and the mean depends on the batch size; the published value stands next to it. ≥: not every image was "
-        "fooled, so the mean is a lower bound. More noise needed is better; largest mean of a column bold."
+        "to the others, the mean depends on the batch and has no interval; the published value stands next to it. ≥: not every "
+        "image was fooled, so the mean is a lower bound. More noise needed is better; largest mean of a column bold."
     ),
     4: f"{ACCURACY_LEGEND} M, P and NP are the three terms of the HCP loss; HCP (SM) has all of them.",
 }

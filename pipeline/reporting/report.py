@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.reporting.findings import FAILS, HOLDS, MISSING, OPEN, Finding, hcp_findings
+from pipeline.reporting.findings import FAILS, HOLDS, MISSING, OPEN, UNSURE, Finding, hcp_findings
 from pipeline.reporting.markdown import markdown_table
 from pipeline.reporting.published import load_published, published_value
 from pipeline.reporting.statistics_text import read_statistics, scalar
@@ -83,14 +83,14 @@ def findings_part(findings: list[Finding]) -> str:
     parts = [
         "## Findings",
         "What the paper claims, against the measured values: *holds* or *does not hold* when the 95 % intervals lie apart, *within "
-        "the 95 % interval* when they overlap. Bracketed: the interval. FGSM is compared with the iterative attacks at the eps of "
-        "the table above. The interval covers the choice of test images only; how much another training run would differ is the "
-        "spread over seeds in the tables below.",
+        "the 95 % interval* when they overlap, *no interval* where one batch gives one value. Bracketed: the interval. FGSM is "
+        "compared with the iterative attacks at the eps of the table above. The interval covers the choice of test images only; "
+        "how much another training run would differ is the spread over seeds in the tables below.",
     ]
     for dataset in dict.fromkeys(finding.dataset for finding in findings):
         own = [finding for finding in findings if finding.dataset == dataset]
         verdicts = [finding.verdict for finding in own]
-        counts = {verdict: verdicts.count(verdict) for verdict in (HOLDS, OPEN, FAILS, MISSING)}
+        counts = {verdict: verdicts.count(verdict) for verdict in (HOLDS, OPEN, FAILS, UNSURE, MISSING)}
         parts.append(f"### {dataset}")
         parts.append("In short: " + ", ".join(f"{verdict}: {n}" for verdict, n in counts.items() if n) + ".")
         rows = [{"claim": f.claim, "verdict": f"**{f.verdict}**", "measured": f.measured, "paper": f.paper} for f in own]

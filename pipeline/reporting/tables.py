@@ -30,7 +30,8 @@ def accuracy_rows(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def noise_rows(cells: pd.DataFrame) -> pd.DataFrame:
-    """MSE of the noise: mean over seeds, `std` over the images (mean over seeds), normal 95 % interval of one seed's images."""
+    """MSE of the noise: mean over seeds, `std` over the images (mean over seeds), normal 95 % interval of one seed's images; none
+    under stop rule `batch`, where the images of a batch share one number of steps and so are no sample of that size."""
     rows = cells.groupby(CELL, sort=False).agg(
         measured=("mse", "mean"),
         images=("images", "first"),
@@ -40,6 +41,7 @@ def noise_rows(cells: pd.DataFrame) -> pd.DataFrame:
         fooled=("fooled", "mean"),
     )
     half = 1.96 * rows["std"] / np.sqrt(rows["images"])
+    half[half.index.get_level_values("attack") == f"{NOISE}batch"] = np.nan
     rows = rows.assign(metric="mse", ci95_low=rows["measured"] - half, ci95_high=rows["measured"] + half)
     return rows.reset_index()
 

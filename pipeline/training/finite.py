@@ -1,7 +1,9 @@
 """Notices, without waiting for the device at every step, that a loss has left the finite numbers, and says which."""
 
+from collections.abc import Iterable
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class DivergedError(ValueError):
@@ -34,6 +36,15 @@ class FiniteWatch:
         ran_away = max(bad, key=lambda i: abs(before[i]))  # when the weights are gone all terms are bad: name the largest
         seen = ", ".join(f"{term} {value:.4g}" for term, value in zip(self.terms, before, strict=True))
         raise DivergedError(
-            f"{where}: the loss term {self.terms[ran_away]} left the finite numbers at step {int(self.good_steps) + 1} "
-            f"(one step before: {seen}). Lower the learning rates of the method or the weight of the term."
+            f"{where}: the loss term {self.terms[ran_away]} left the finite numbers at step {int(self.good_steps) + 1}"
+            f"{f' (one step before: {seen})' if self.good_steps else ''}. "
+            "Lower the learning rates of the method or the weight of the term."
         )
+
+
+def check_parameters(modules: Iterable[nn.Module], where: str) -> None:
+    """The last step has no loss after it: raises DivergedError if it left a parameter that is not finite."""
+    for module in modules:
+        for name, parameter in module.named_parameters():
+            if not parameter.isfinite().all():
+                raise DivergedError(f"{where}: parameter {name} left the finite numbers. Lower the learning rates of the method.")

@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 from tqdm import tqdm
 
 from pipeline.training.adversary import Adversary
-from pipeline.training.finite import FiniteWatch
+from pipeline.training.finite import FiniteWatch, check_parameters
 from pipeline.training.optimizer import set_learning_rates
 from pipeline.training.state import Learner, Row, resume_learner, save_learner
 
@@ -40,14 +40,13 @@ def fit(
     rows = resume_learner(checkpoint, learner)
     for row in rows:
         on_epoch(row, None)
-    watch = FiniteWatch(learner.criterion.terms, learner.generator.device)
     every = 0.2 if sys.stderr.isatty() else 20.0  # seconds; a log file gets a line now and then
     with tqdm(total=epochs * images, initial=len(rows) * images, unit="img", file=sys.stderr, mininterval=every) as bar:
         for epoch in range(len(rows), epochs):
             bar.set_description(f"epoch {epoch + 1}/{epochs}", refresh=False)
             set_learning_rates(learner.optimizer, epoch, epochs)
             start = time.perf_counter()
-            row = _epoch(learner, batches(learner.generator), adversary, precision, watch, bar)
+            row = _epoch(learner, batches(learner.generator), adversary, precision, bar)
             rate = images / (time.perf_counter() - start)
             row = {"epoch": epoch + 1, "lr": learner.optimizer.param_groups[0]["lr"], **row, "validation_accuracy": validate()}
             rows.append(row)
@@ -63,19 +62,20 @@ def _epoch(
     batches: Iterator[tuple[Tensor, Tensor]],
     adversary: Adversary,
     precision: str,
-    watch: FiniteWatch,
     bar: "tqdm[Any]",
 ) -> Row:
-    """One pass. Sums stay on the device and are read at the end, and for the progress bar about once a second."""
+    """One pass. Sums stay on the device and are read at the end, and for the progress bar about once a second.
+    train_accuracy is over all images that the network saw, attacked ones too."""
     network, criterion, optimizer, device = learner.network, learner.criterion, learner.optimizer, learner.generator.device
     network.train()
+    watch = FiniteWatch(criterion.terms, device)
     sums = torch.zeros(len(criterion.terms), device=device)
     right = torch.zeros((), device=device)
-    seen = steps = 0
+    clean_seen = seen = 0
     looked = time.monotonic()
     for clean, labels in batches:
-        x, y, weight = adversary(network, clean, labels, learner.generator)
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            x, y, weight = adversary(network, clean, labels, learner.generator)
             logits, features = network.forward_features(x)
         terms = criterion(logits.float(), {name: feature.float() for name, feature in features.items()}, y)
         values = torch.stack([(weight * term).sum() for term in terms.values()])  # (T,)
@@ -83,14 +83,15 @@ def _epoch(
         values.sum().backward()
         optimizer.step()
         watch.update(values.detach())
-        sums += values.detach()
+        sums += values.detach() * len(clean)
         right += (logits.argmax(1) == y).sum()
-        seen, steps = seen + len(x), steps + 1
+        clean_seen, seen = clean_seen + len(clean), seen + len(x)
         bar.update(len(clean))
         if time.monotonic() - looked > 1:
             watch.check(bar.desc.rstrip(": "))
-            bar.set_postfix_str(f"loss {sums.sum().item() / steps:.3f} train {100 * right.item() / seen:.1f}%", refresh=False)
+            bar.set_postfix_str(f"loss {sums.sum().item() / clean_seen:.3f} train {100 * right.item() / seen:.1f}%", refresh=False)
             looked = time.monotonic()
     watch.check(bar.desc.rstrip(": "))
-    means = (sums / steps).tolist()
+    check_parameters([network, criterion], bar.desc.rstrip(": "))
+    means = (sums / clean_seen).tolist()
     return {"loss": sum(means), **dict(zip(criterion.terms, means, strict=True)), "train_accuracy": 100 * right.item() / seen}

@@ -29,7 +29,7 @@ def build_optimizer(
 def scheduled_lr(base_lr: float, milestones: Sequence[float], gamma: float, epoch: int, epochs: int) -> float:
     """The rate in `epoch` (from 0) of `epochs`: times gamma for every milestone reached. A milestone below 1 is a fraction of the
     epochs, from 1 on it is an epoch."""
-    reached = sum(epoch >= (milestone * epochs if milestone < 1 else milestone) for milestone in milestones)
+    reached = sum(epoch >= (round(milestone * epochs, 6) if milestone < 1 else milestone) for milestone in milestones)
     return float(base_lr * gamma**reached)
 
 
