@@ -12,7 +12,7 @@ from conftest import ROOT
 from mlflow.tracking import MlflowClient
 
 from pipeline.tracking import flatten, track
-from pipeline.tracking_writer import metric_name, store_uri
+from pipeline.tracking_writer import metric_name, open_store, store_uri
 from pipeline.ui import comparison_path
 
 
@@ -22,7 +22,7 @@ def options(**changes: Any) -> dict[str, Any]:
 
 
 def runs(experiment: str = "training") -> list[Any]:
-    client = MlflowClient(tracking_uri=store_uri(""))
+    client = open_store(store_uri(""))  # under its lock: a writer may be making the tables
     found = client.get_experiment_by_name(experiment)
     return [] if found is None else list(client.search_runs([found.experiment_id]))
 
