@@ -40,8 +40,8 @@ class ParamsError(ValueError):
 
 
 def _each_once(values: list[Any]) -> list[Any]:
-    if len(set(values)) < len(values):
-        raise ValueError("names something twice")
+    if len({f"{value:g}" if isinstance(value, float) else value for value in values}) < len(values):
+        raise ValueError("names something twice")  # numbers as tables print them
     return values
 
 

@@ -47,6 +47,9 @@ def unknown_names(params: Params) -> list[str]:
         for name in RESERVED
         if name in params.attacks
     ]
+    shown = [params.labels.get(name, name) for name in params.methods]
+    problems += [f"labels: {label!r} stands for more than one method" for label in dict.fromkeys(shown) if shown.count(label) > 1]
+    problems += [f"labels: {label!r} has a |, which breaks tables" for label in shown if "|" in label]
     return problems
 
 

@@ -48,9 +48,11 @@ def open_store(uri: str) -> Any:
     if not uri.startswith("sqlite:"):
         return MlflowClient(tracking_uri=uri)
     with _store_lock():
-        client = MlflowClient(tracking_uri=uri)
-        client.search_experiments(max_results=1)  # makes the tables
-        return client
+        try:
+            MlflowClient(tracking_uri=uri).search_experiments(max_results=1)  # makes the tables
+        except Exception:  # somebody who does not know the lock, such as a UI, was making them: give them time
+            time.sleep(5)
+        return MlflowClient(tracking_uri=uri)
 
 
 def metric_name(name: str) -> str:

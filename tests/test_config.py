@@ -75,9 +75,11 @@ def test_the_shipped_params_are_valid_and_the_ablation_differs_from_hcp_in_one_w
         ),
         (lambda p: p["run"].update(datasets=["digit"]), ["run.datasets: unknown 'digit', choose from digits"]),
         (lambda p: p["run"].update(seeds=[0, 0]), ["run.seeds: names something twice"]),
-        (lambda p: p["datasets"]["digits"]["evaluation"].update(eps=[0.15, 0.15]), ["evaluation.eps: names something twice"]),
+        (lambda p: p["datasets"]["digits"]["evaluation"].update(eps=[0.15, 0.1500001]), ["evaluation.eps: names something twice"]),
         (lambda p: p["statistics"].update(compare=["at", "at", "hcp"]), ["statistics.compare: names something twice"]),
         (lambda p: p["attacks"].update(clean={"name": "fgsm"}), ["attacks.clean: this name is taken"]),
+        (lambda p: p["labels"].update(hcp="AT (SM)"), ["labels: 'AT (SM)' stands for more than one method"]),
+        (lambda p: p["labels"].update(hcp="H|CP"), ["labels: 'H|CP' has a |"]),
         (
             lambda p: p["methods"]["hcp"].update(layers=["gap", "conv9"]),
             ["methods.hcp.layers: small_cnn has no 'conv9'"],

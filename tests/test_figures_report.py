@@ -74,8 +74,16 @@ def value(low: float, high: float, published: float = float("nan"), bound: bool 
 
 def row(method: str, attack: str, mean: float, *, eps: float = 0.1, half: float = 1.0, fooled: float = 100.0) -> dict[str, object]:
     values = {"measured": mean, "ci95_low": mean - half, "ci95_high": mean + half, "published": float("nan")}
+    values |= {"seeds": 1, "seed_std": float("nan")}
     stop = attack.removeprefix("noise_")
     return {"method": method, "label": method, "attack": attack, "eps": eps, **values, "fooled": fooled, "stop": stop}
+
+
+def test_the_spread_over_seeds_widens_the_interval() -> None:
+    table = pd.DataFrame([row("hcp", "bim", 50)]).assign(seeds=4, seed_std=2.0)
+    cell = findings.cell(table, "hcp", "bim", 0.1)
+    assert cell is not None
+    assert (cell.low, cell.high) == pytest.approx((49 - 1.96, 51 + 1.96))  # 1.96 * 2 / sqrt(4)
 
 
 def test_order_holds_fails_or_stays_open() -> None:
@@ -224,6 +232,6 @@ def test_report_draws_the_right_conclusions(profile: Path) -> None:
     assert parts("HCP (SM) beats PCL (SM) under BIM")[1] == "**holds**"  # 40 against 15 of 100
     assert parts("HCP (SM) beats PCL (SM) under BIM")[3] == "55.51 against 27.23"
     assert parts("HCP (SM) beats AT under BIM")[1] == "**does not hold**"  # 40 against 60
-    assert parts("AT loses clean accuracy")[1] == "**within the 95 % interval**"  # 95 and 95
+    assert parts("SM (FS) beats AT in clean accuracy")[1] == "**within the 95 % interval**"  # 95 and 95
     assert parts("HCP + AT beats AT under BIM")[1] == "**not measured**"
     assert parts("Every model falls to 0 % at eps 5")[1] == "**holds**"

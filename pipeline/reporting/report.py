@@ -43,8 +43,8 @@ def warning(published: pd.DataFrame) -> str:
         for attack in ("reported", "autoattack")
     )
     return (
-        "> **These are only the attacks that the papers ran, and PGD.** No AutoAttack and no attack that knows the prototypes has "
-        "been run yet, so every accuracy under attack is an upper bound on robustness. A similar published defence, the released "
+        "> **This is not the last word.** No AutoAttack and no attack that knows the prototypes is in this pipeline "
+        "yet, so every accuracy under attack is an upper bound on robustness. A similar published defence, the released "
         f"PCL model, fell from {stated:.2f} % to {kept:.2f} % under AutoAttack (RobustBench, Mustafa2019)."
     )
 
