@@ -1,7 +1,6 @@
 """Fixtures that several test files share, and --slow."""
 
 import copy
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -57,12 +56,3 @@ def trained_once(digits: tuple[Tensor, Tensor]) -> nn.Module:
 def trained(trained_once: nn.Module) -> nn.Module:
     """A copy for each test: other libraries leave gradients behind."""
     return copy.deepcopy(trained_once)
-
-
-@pytest.fixture
-def two_threads() -> Iterator[None]:
-    """The number of threads decides the order of sums; same bytes are promised for the same number."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
