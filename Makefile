@@ -1,6 +1,7 @@
 # make repro: everything; make test: the tests. `make help` lists the rest.
 PYTHON ?= python3
 PORT ?= 5000
+JOBS ?= 2
 BIN := .venv/bin
 INSTALLED := .venv/installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -12,7 +13,12 @@ export MLFLOW_DISABLE_TELEMETRY := true
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
 
-repro: $(INSTALLED)  ## install what is missing, then dvc repro: data, training, attacks, tables, figures, report
+# Stages of one level do not need each other, so JOBS of them run side by side, a few to each dvc process; the closing dvc repro does
+# what is left. Alone it does all of it, one stage after the other.
+repro: $(INSTALLED)  ## install what is missing, then everything: data, training, attacks, tables, figures, report (JOBS at a time)
+	@if [ "$(JOBS)" -gt 1 ]; then for level in data pretrain 'finetune|scratch|planes' attack; do \
+		dvc stage list --name-only | grep -E "^($$level)@" | xargs -P $(JOBS) -n 4 dvc --wait-for-lock repro -s || exit 1; \
+	done; fi
 	dvc repro
 	@echo "The report is metrics/report.md; make ui compares the runs."
 

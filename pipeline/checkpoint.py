@@ -32,12 +32,9 @@ def load_state(path: str | Path, device: str | torch.device = "cpu") -> State:
     return state
 
 
-def load_weights(network: nn.Module, path: str | Path, device: str | torch.device) -> dict[str, Any]:
-    """Puts the weights of a model file into `network` and returns the params that made it. Raises ValueError for a file of another
-    architecture, and as load_state."""
-    state = load_state(path, device)
+def load_weights(network: nn.Module, path: str | Path, device: str | torch.device) -> None:
+    """Puts the weights of a model file into `network`. Raises ValueError for a file of another architecture, and as load_state."""
     try:
-        network.load_state_dict(state["network"])
-        return dict(state["params"])
+        network.load_state_dict(load_state(path, device)["network"])
     except (KeyError, RuntimeError):
         raise ValueError(f"{path} holds another network than params.yaml describes; `dvc repro` makes it anew") from None

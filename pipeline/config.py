@@ -1,16 +1,12 @@
 """params.yaml as typed, validated models. The only place that knows the file's shape.
 
-Everything that must be one of several implementations (source, network, loss, attack) is a `Choice`: a `name` and the options of
-what it names. The options are checked against the keyword-only parameters of the function or class that the name stands for, so
-a new loss brings its own schema with its signature and this file does not change.
+A new loss, attack, network or source brings its own schema with its signature (choices.py), and this file does not change.
 """
 
-import inspect
-import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
@@ -20,18 +16,16 @@ from pydantic import (
     Field,
     StringConstraints,
     ValidationError,
-    ValidationInfo,
-    create_model,
-    model_validator,
 )
-from pydantic_core import PydanticCustomError
 
+from pipeline.choices import RULES, AttackChoice, Lookup, LossChoice, NetworkChoice, SourceChoice, problems_of
 from pipeline.consistency import disagreements
 
-Lookup = Mapping[str, Callable[..., Any]]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+$")]  # becomes part of file and stage names
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Strength = Annotated[float, Field(gt=0, le=1)]  # eps in [0, 1] pixels
 PositiveInt = Annotated[int, Field(ge=1)]
 
 
@@ -46,54 +40,21 @@ def _each_once(values: list[Any]) -> list[Any]:
 
 
 Once = AfterValidator(_each_once)
-RULES = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Strict(BaseModel):
     model_config = ConfigDict(**RULES, frozen=True)
 
 
-class Choice(BaseModel):
-    """One of several implementations by `name`; the other keys are its options."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-    kind: ClassVar[str]
-    name: str
-
-    @property
-    def options(self) -> dict[str, Any]:
-        return dict(self.model_extra or {})
-
-    @model_validator(mode="after")
-    def _is_known(self, info: ValidationInfo) -> Self:
-        lookup = (info.context or {}).get(self.kind)
-        if lookup is not None and (problems := _choice_problems(self, lookup)):
-            raise PydanticCustomError("choice", "{problems}", {"problems": problems})
-        return self
-
-
-class SourceChoice(Choice):
-    kind = "sources"
-
-
-class NetworkChoice(Choice):
-    kind = "networks"
-
-
-class LossChoice(Choice):
-    kind = "losses"
-
-
-class AttackChoice(Choice):
-    kind = "attacks"
-
-
 class Run(Strict):
-    """What `dvc repro` works through: the matrices of dvc.yaml. `methods` is all of `finetune` and `scratch` in the order of the
-    tables (DVC cannot join lists); the softmax model that others start from may be among them."""
+    """What `dvc repro` works through: the matrices of dvc.yaml. `finetune` and `scratch` are what is trained, `methods` what of it
+    is attacked (DVC cannot join lists); the softmax model that others start from may be among them. `hcp` and `pcl` are the rows of
+    the two papers' tables."""
 
     datasets: Annotated[list[Name], Field(min_length=1), Once]
     methods: Annotated[list[Name], Field(min_length=1), Once]
+    hcp: Annotated[list[Name], Once]
+    pcl: Annotated[list[Name], Once]
     finetune: Annotated[list[Name], Once]
     scratch: Annotated[list[Name], Once]
     seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**63)]], Field(min_length=1), Once]
@@ -111,18 +72,24 @@ class Augment(Strict):
 
 
 class TrainingData(Strict):
-    """How a data set is trained on, whatever the method. `epochs` holds named lengths that methods refer to."""
+    """How a data set is trained on, whatever the method. `epochs` holds lengths and `adversary_eps` ranges [low, high] of eps, one
+    drawn a batch; methods refer to both by name."""
 
     batch_size: PositiveInt
     epochs: dict[str, PositiveInt]
     augment: Augment
-    adversary_eps: Annotated[list[Fraction], Field(min_length=2, max_length=2)]
+    adversary_eps: dict[str, Annotated[list[Fraction], Field(min_length=2, max_length=2)]]
 
 
 class Evaluation(Strict):
-    """`images`: all or the first N of the test split; `keep_images`: for how many of them the adversarial images are stored."""
+    """`eps`: of the l-inf attacks, in the tables; `sweep`: those besides them in figure 7; `c`: constants of the C&W attack, which
+    takes the first `cw_images` images; `images`: all or the first N of the test split; `keep_images`: for how many of them the
+    adversarial images are stored."""
 
-    eps: Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=1), Once]
+    eps: Annotated[list[Strength], Field(min_length=1), Once]
+    sweep: Annotated[list[Strength], Once]
+    c: Annotated[list[Positive], Field(min_length=1), Once]
+    cw_images: PositiveInt
     images: Literal["all"] | PositiveInt
     keep_images: Literal["all", "none"] | PositiveInt
     batch_size: PositiveInt
@@ -131,10 +98,11 @@ class Evaluation(Strict):
 class Dataset(Strict):
     source: SourceChoice
     validation: Validation
-    network: NetworkChoice
+    networks: dict[Name, NetworkChoice]
     training: TrainingData
     evaluation: Evaluation
-    headline_eps: Annotated[float, Field(gt=0, le=1)]
+    headline_eps: Strength
+    headline_c: Positive
 
 
 class Optimizer(Strict):
@@ -148,17 +116,28 @@ class Optimizer(Strict):
 
 
 class AdversarialTraining(Strict):
-    """`clean_share` is lambda of hcp eq. 5, the weight of the clean images: 0 trains on adversarial ones only."""
+    """`clean_share` is lambda of hcp eq. 5, the weight of the clean images: 0 trains on adversarial ones only. `eps` names a range
+    of the data set; `labels`: what the attack leads away from."""
 
     clean_share: Annotated[float, Field(ge=0, lt=1)]
+    eps: str
+    labels: Literal["true", "predicted"]
     attack: AttackChoice
 
 
 class Method(Strict):
+    """`network` names one of the data set's, `ensemble` is how many of it are trained together. The loss is cross_entropy x CE
+    + `loss` on each of `layers` + CE of a linear classifier on each of `auxiliary` + input_gradient x |d CE / d x|^2."""
+
+    network: str
+    ensemble: PositiveInt
     init: Literal["softmax", "random"]
     epochs: str
+    cross_entropy: NotNegative
     layers: Annotated[list[str], Once]
     loss: LossChoice | None
+    auxiliary: Annotated[list[str], Once]
+    input_gradient: NotNegative
     optimizer: Optimizer
     prototypes: dict[str, Optimizer]
     adversary: AdversarialTraining | None
@@ -173,6 +152,26 @@ class Noise(Strict):
     decay: Annotated[float, Field(ge=0)]
     stop: Annotated[list[Literal["sample", "batch"]], Field(min_length=1), Once]
     batch_size: PositiveInt
+
+
+class Transfer(Strict):
+    """Models whose adversarial images are shown to every other (pcl tables 3 and 13)."""
+
+    sources: Annotated[list[Name], Once]
+
+
+class Planes(Strict):
+    """Methods trained once more with a layer of two features, and the epochs after which those are kept (pcl figures 1 and 6)."""
+
+    methods: Annotated[list[Name], Once]
+    epochs: Annotated[list[PositiveInt], Once]
+
+
+class Cost(Strict):
+    """Methods of which `repeats` epochs each are timed, in turn; the first is what the others are compared with (pcl table 12)."""
+
+    methods: Annotated[list[Name], Field(min_length=1), Once]
+    repeats: PositiveInt
 
 
 class Statistics(Strict):
@@ -197,7 +196,11 @@ class Params(Strict):
     datasets: dict[Name, Dataset]
     methods: dict[Name, Method]
     attacks: dict[Name, AttackChoice]
+    measure: dict[Name, Annotated[list[Literal["noise", "cw", "sweep", "adaptive"]], Once]]
     noise: Noise
+    transfer: Transfer
+    planes: Planes
+    cost: Cost
     statistics: Statistics
     labels: dict[Name, str]
     compute: Compute
@@ -220,7 +223,7 @@ def load_params(path: str | Path = "params.yaml", lookups: Mapping[str, Lookup] 
     try:
         params = Params.model_validate(raw, context=lookups)
     except ValidationError as error:
-        problems = _problems(error)
+        problems = problems_of(error)
         with suppress(ValidationError):  # where the file's shape is right, what disagrees in it can be told too
             problems += disagreements(Params.model_validate(raw), {})
         raise ParamsError(_message(path, problems)) from None
@@ -238,35 +241,3 @@ def pick(choices: Mapping[str, Any], name: str, what: str) -> Any:
 
 def _message(path: str | Path, problems: list[str]) -> str:
     return "\n  ".join([f"{path}: {len(problems)} problem{'s' if len(problems) > 1 else ''}", *problems])
-
-
-def _problems(error: ValidationError) -> list[str]:
-    """One line a problem: path, what is wrong, what was found there."""
-    problems = []
-    for item in error.errors():
-        where = ".".join(str(part) for part in item["loc"])
-        if item["type"] == "choice":
-            problems += [f"{where}.{problem}" for problem in item["ctx"]["problems"]]
-        elif item["type"] in ("missing", "extra_forbidden"):
-            problems.append(f"{where}: {'is missing' if item['type'] == 'missing' else 'is not a parameter here'}")
-        else:
-            problems.append(f"{where or 'the file'}: {item['msg'].removeprefix('Value error, ')} (got {item['input']!r})")
-    return problems
-
-
-def _choice_problems(choice: Choice, lookup: Lookup) -> list[str]:
-    """Checks options against the keyword-only parameters without default of what the name stands for; those are what params.yaml
-    must say. Keyword-only parameters with a default are handed over by code."""
-    if choice.name not in lookup:
-        return [f"name: unknown {choice.name!r}, choose from {', '.join(sorted(lookup))}"]
-    target = lookup[choice.name]
-    function = target.__init__ if inspect.isclass(target) else target
-    hints = typing.get_type_hints(function, include_extras=True)
-    options = [p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
-    fields: dict[str, Any] = {option: (hints[option], ...) for option in options}
-    schema = create_model(choice.name, __config__=RULES, **fields)
-    try:
-        schema.model_validate(choice.options)
-    except ValidationError as error:
-        return [f"{problem}; options of {choice.name}: {', '.join(options) or 'none'}" for problem in _problems(error)]
-    return []

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipeline.config import Dataset, Method, Params
 
 RESERVED = ("clean", "noise_sample", "noise_batch")  # what outcomes call images as they are and the noise measurement
+LOGITS, MEMBERS = "logits", "members"  # layers that every network and every ensemble has besides its own
 
 
 def disagreements(params: Params, lookups: Mapping[str, Mapping[str, Callable[..., Any]]]) -> list[str]:
@@ -18,21 +19,28 @@ def disagreements(params: Params, lookups: Mapping[str, Mapping[str, Callable[..
         problems += dataset_values(f"datasets.{name}", dataset)
     for name, method in params.methods.items():
         problems += method_values(f"methods.{name}", method, lookups.get("losses"))
-    for name in [name for name in params.run.datasets if name in params.datasets]:
-        for recipe in [recipe for recipe in dict.fromkeys(["softmax", *params.run.methods]) if recipe in params.methods]:
-            problems += together(params, name, recipe, lookups.get("networks"))
+    run = params.run
+    trained = [name for name in dict.fromkeys(["softmax", *run.finetune, *run.scratch]) if name in params.methods]
+    for name in [name for name in run.datasets if name in params.datasets]:
+        problems += [problem for recipe in trained for problem in together(params, name, recipe, lookups.get("networks"))]
     return problems
 
 
 def unknown_names(params: Params) -> list[str]:
     """Names that must exist elsewhere in the file."""
     run = params.run
-    used: list[tuple[str, Iterable[str], Mapping[str, Any]]] = [
+    used: list[tuple[str, Iterable[str], Collection[str]]] = [
         ("run.datasets", run.datasets, params.datasets),
         ("run.attacks", run.attacks, params.attacks),
         ("run.methods", run.methods, params.methods),
         ("run.finetune", run.finetune, params.methods),
         ("run.scratch", run.scratch, params.methods),
+        ("run.hcp", run.hcp, run.methods),
+        ("run.pcl", run.pcl, run.methods),
+        ("measure", params.measure, params.methods),
+        ("transfer.sources", params.transfer.sources, [*run.finetune, *run.scratch]),
+        ("planes.methods", params.planes.methods, params.methods),
+        ("cost.methods", params.cost.methods, params.methods),
         ("statistics.compare", params.statistics.compare, params.methods),
         ("labels", params.labels, params.methods),
     ]
@@ -42,6 +50,24 @@ def unknown_names(params: Params) -> list[str]:
         for name in names
         if name not in known
     ]
+    problems += [
+        f"run.attacks: {name} takes no eps; `cw` in measure.METHOD runs it"
+        for name in run.attacks
+        if name in params.attacks and params.attacks[name].name == "cw"
+    ]
+    if any("cw" in kinds for kinds in params.measure.values()) and getattr(params.attacks.get("cw"), "name", "") != "cw":
+        problems.append("attacks.cw: is missing or another attack; `cw` in measure.METHOD runs it")
+    problems += [
+        f"measure.{name}: adaptive needs a method with a loss of its own"
+        for name, kinds in params.measure.items()
+        if "adaptive" in kinds and name in params.methods and params.methods[name].loss is None
+    ]
+    problems += [
+        f"planes.methods: methods.{name} is an ensemble, which has no one penultimate layer"
+        for name in params.planes.methods
+        if name in params.methods and params.methods[name].ensemble > 1
+    ]
+    problems += [f"measure.{name}: is missing; [] measures run.attacks alone" for name in run.methods if name not in params.measure]
     problems += [
         f"attacks.{name}: this name is taken, it stands for something else in the results"
         for name in RESERVED
@@ -66,20 +92,31 @@ def run_lists(params: Params) -> list[str]:
         problems += [f"{path}: takes methods with init: {init}, which methods.{name}.init is not" for name in wrong]
     if "softmax" in run.finetune + run.scratch:
         problems.append("run.finetune, run.scratch: softmax can be in neither, stage pretrain trains it")
+    sources = params.transfer.sources
     untrained = sorted({*run.methods} - {*run.finetune, *run.scratch, "softmax"})
-    unlisted = sorted({*run.finetune, *run.scratch} - {*run.methods})
+    unlisted = sorted({*run.finetune, *run.scratch} - {*run.methods, *sources})
     if untrained or unlisted:
-        problems.append(f"run.methods: must be all of run.finetune and run.scratch; too many {untrained}, missing {unlisted}")
+        problems.append(
+            "run.methods: must be all of run.finetune and run.scratch, save those that are only transfer.sources; "
+            f"too many {untrained}, missing {unlisted}"
+        )
+    if unshown := sorted({*run.methods} - {*run.hcp, *run.pcl}):
+        problems.append(f"run.hcp, run.pcl: between them they must have all of run.methods; missing {unshown}")
     return problems
 
 
 def dataset_values(path: str, dataset: Dataset) -> list[str]:
     problems = []
-    low, high = dataset.training.adversary_eps
-    if low > high:
-        problems.append(f"{path}.training.adversary_eps: must be [low, high], got [{low}, {high}]")
-    if dataset.headline_eps not in dataset.evaluation.eps:
-        problems.append(f"{path}.headline_eps: must be one of evaluation.eps {dataset.evaluation.eps}, got {dataset.headline_eps}")
+    for name, (low, high) in dataset.training.adversary_eps.items():
+        if low > high:
+            problems.append(f"{path}.training.adversary_eps.{name}: must be [low, high], got [{low}, {high}]")
+    evaluation = dataset.evaluation
+    if dataset.headline_eps not in evaluation.eps:
+        problems.append(f"{path}.headline_eps: must be one of evaluation.eps {evaluation.eps}, got {dataset.headline_eps}")
+    if dataset.headline_c not in evaluation.c:
+        problems.append(f"{path}.headline_c: must be one of evaluation.c {evaluation.c}, got {dataset.headline_c}")
+    if twice := [eps for eps in evaluation.sweep if eps in evaluation.eps]:
+        problems.append(f"{path}.evaluation.sweep: has {twice}, which evaluation.eps has too")
     return problems
 
 
@@ -87,9 +124,13 @@ def method_values(path: str, method: Method, losses: Mapping[str, Callable[..., 
     """Loss, layers and prototypes of one method. Which prototypes a loss has is seen by making one."""
     if (method.loss is None) != (not method.layers):
         return [f"{path}: loss and layers go together; got loss {method.loss and method.loss.name!r} and layers {method.layers}"]
+    if not method.cross_entropy and method.loss is None:
+        return [f"{path}.cross_entropy: is 0 and there is no loss, so nothing is learned"]
+    if method.loss and method.loss.name == "atda" and not (method.adversary and method.adversary.clean_share):
+        return [f"{path}.adversary: loss atda compares clean with attacked images, so it needs one with a clean_share above 0"]
     if method.loss is None or losses is None:
         return []
-    loss = losses[method.loss.name](2, 1, **method.loss.options)
+    loss = losses[method.loss.name](2, 2, **method.loss.options)
     has = sorted({name for name, _ in loss.named_parameters()})
     if has == sorted(method.prototypes):
         return []
@@ -98,16 +139,29 @@ def method_values(path: str, method: Method, losses: Mapping[str, Callable[..., 
 
 
 def together(params: Params, dataset: str, method: str, networks: Mapping[str, Callable[..., Any]] | None) -> list[str]:
-    """A method on a data set: its number of epochs and its layers must be there."""
-    data, recipe, problems = params.datasets[dataset], params.methods[method], []
-    if recipe.epochs not in data.training.epochs:
-        lengths = ", ".join(data.training.epochs)
-        problems.append(f"methods.{method}.epochs: {recipe.epochs!r} is not in datasets.{dataset}.training.epochs ({lengths})")
-    if networks is not None:
-        layers = networks[data.network.name].LAYERS  # type: ignore[attr-defined]
+    """A method on a data set: the network, number of epochs, range of eps and layers that it names must be there."""
+    data, recipe, where = params.datasets[dataset], params.methods[method], f"methods.{method}"
+    named: list[tuple[str, str, str, Collection[str]]] = [
+        ("network", recipe.network, "networks", data.networks),
+        ("epochs", recipe.epochs, "training.epochs", data.training.epochs),
+    ]
+    if recipe.adversary is not None:
+        named.append(("adversary.eps", recipe.adversary.eps, "training.adversary_eps", data.training.adversary_eps))
+    problems = [
+        f"{where}.{key}: {name!r} is not in datasets.{dataset}.{path} ({', '.join(known)})"
+        for key, name, path, known in named
+        if name not in known
+    ]
+    softmax = params.methods.get("softmax")
+    if recipe.init == "softmax" and softmax and (recipe.network, recipe.ensemble) != (softmax.network, softmax.ensemble):
+        problems.append(f"{where}.init: softmax needs the network and ensemble of methods.softmax")
+    if networks is not None and recipe.network in data.networks:
+        name = data.networks[recipe.network].name
+        layers = [*networks[name].LAYERS, LOGITS, *([MEMBERS] if recipe.ensemble > 1 else [])]  # type: ignore[attr-defined]
         problems += [
-            f"methods.{method}.layers: {data.network.name} has no {layer!r}, choose from {', '.join(layers)}"
-            for layer in recipe.layers
+            f"{where}.{key}: {name} has no {layer!r}, choose from {', '.join(layers)}"
+            for key, chosen in (("layers", recipe.layers), ("auxiliary", recipe.auxiliary))
+            for layer in chosen
             if layer not in layers
         ]
     return problems

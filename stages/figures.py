@@ -1,26 +1,37 @@
-"""Stage figures: data/attacks, metrics/tables/hcp_statistics.csv -> metrics/figures."""
+"""Stage figures: data/attacks, data/planes, metrics/tables -> metrics/figures."""
 
 from pathlib import Path
 
+import pandas as pd
+
 from pipeline.cli import run_stage
 from pipeline.config import load_params
+from pipeline.reporting.embeddings import depth_rows, loss_rows, tsne_figure
 from pipeline.reporting.figures import FIGURE3_METHODS, critical_difference_figure, features_figure, noise_figure, save
+from pipeline.reporting.measurements import load_planes
 from pipeline.reporting.outcomes import load_features, load_noise
+from pipeline.reporting.pcl_figures import progress_figure, sweep_figure, twins_figure
 from pipeline.reporting.statistics_text import read_statistics
 
 
 def main() -> None:
-    """Figures 2 and 3 of the hcp paper and the critical difference diagram (metrics/figures), from data/attacks and
-    metrics/tables/hcp_statistics.csv."""
+    """Figures 2 and 3 of the hcp paper with the critical difference diagram, figures 1 and 4 to 7 of the pcl paper
+    (metrics/figures), from data/attacks, data/planes and metrics/tables."""
     params = load_params()
     run, labels, attacks, out = params.run, params.labels, Path("data/attacks"), Path("metrics/figures")
-    noise = load_noise(attacks, datasets=run.datasets, methods=run.methods, seeds=run.seeds, stops=list(params.noise.stop))
-    drawn = [method for method in run.methods if method in FIGURE3_METHODS] or run.methods[:1]
+    noise = load_noise(attacks, datasets=run.datasets, methods=run.hcp, seeds=run.seeds, stops=list(params.noise.stop))
+    drawn = [method for method in run.hcp if method in FIGURE3_METHODS] or run.methods[:1]
     features = load_features(attacks, datasets=run.datasets, methods=drawn, seed=run.seeds[0])
     statistics = read_statistics(Path("metrics/tables/hcp_statistics.csv"))
+    planes = load_planes(Path("data/planes"), datasets=run.datasets, methods=params.planes.methods)
     save(noise_figure(noise, labels), out / "hcp_figure2.png")
     save(features_figure(features, labels), out / "hcp_figure3.png")
     save(critical_difference_figure(statistics, labels), out / "hcp_critical_difference.png")
+    save(twins_figure(planes, labels), out / "pcl_figure1.png")
+    save(tsne_figure(loss_rows(attacks, run.datasets, run.methods, run.seeds[0], labels)), out / "pcl_figure4.png")
+    save(tsne_figure(depth_rows(attacks, run.datasets, run.methods, run.seeds[0])), out / "pcl_figure5.png")
+    save(progress_figure(planes, labels), out / "pcl_figure6.png")
+    save(sweep_figure(pd.read_csv("metrics/tables/pcl_figure7.csv")), out / "pcl_figure7.png")
 
 
 if __name__ == "__main__":

@@ -6,22 +6,23 @@ from pipeline.cli import run_stage
 from pipeline.config import load_params
 from pipeline.files import content_key
 from pipeline.reporting.markdown import schedule_text
+from pipeline.reporting.outcomes import Strengths
 from pipeline.reporting.published import load_published, published_epochs
-from pipeline.reporting.report import hcp_report
+from pipeline.reporting.report import Run, report
 from pipeline.tracking import track
 
 
 def main() -> None:
-    """One page, metrics/report.md: results in short, which claims of the paper hold, tables, figures and statistics, from the files
-    in metrics/. MLflow gets all of them as artifacts."""
+    """One page, metrics/report.md: results in short, which claims of the papers hold, tables, figures and statistics, from the
+    files in metrics/. MLflow gets all of them as artifacts."""
     params = load_params()
-    run, metrics = params.run, Path("metrics")
-    epochs = {name: params.datasets[name].training.epochs for name in run.datasets}
-    headline_eps = {name: params.datasets[name].headline_eps for name in run.datasets}
-    schedule = schedule_text(epochs, published_epochs(load_published()))
-    page = hcp_report(
-        metrics, datasets=run.datasets, seeds=run.seeds, headline_eps=headline_eps, schedule=schedule, labels=params.labels
-    )
+    run, metrics, published = params.run, Path("metrics"), load_published()
+    used = {name: params.datasets[name] for name in run.datasets}
+    strengths = {n: Strengths(d.evaluation.eps, d.evaluation.c, d.headline_eps, d.headline_c) for n, d in used.items()}
+    epochs = {name: own.training.epochs for name, own in used.items()}
+    schedules = [schedule_text(epochs, published_epochs(published, paper)) for paper in ("hcp", "pcl")]
+    discrepancies = Path("..", params.root, "docs/discrepancies.md").as_posix()
+    page = report(metrics, Run(run.datasets, run.seeds, strengths, *schedules, discrepancies))
     (metrics / "report.md").write_text(page)
     files = sorted(path for path in metrics.rglob("*") if path.suffix in {".csv", ".md", ".png", ".json"})
     with track(

@@ -1,37 +1,37 @@
-"""Stage tables: data/attacks -> metrics/tables, metrics/summary.json."""
+"""Stage tables: data/attacks, data/transfer, data/cost -> metrics/tables, metrics/summary.json."""
 
-import json
 from pathlib import Path
 
 from pipeline.cli import run_stage
 from pipeline.config import load_params
-from pipeline.reporting.markdown import hcp_table_markdown, schedule_text
-from pipeline.reporting.outcomes import load_cells
+from pipeline.reporting.markdown import schedule_text
+from pipeline.reporting.measurements import load_cost, load_transfer
+from pipeline.reporting.outcomes import Strengths, load_cells
 from pipeline.reporting.published import load_published, published_epochs
-from pipeline.reporting.statistics import hcp_groups, statistics_frame
-from pipeline.reporting.statistics_text import statistics_markdown
-from pipeline.reporting.tables import hcp_tables, summary
+from pipeline.reporting.write import write_cost, write_hcp, write_pcl, write_sweep, write_verdict
 
 
 def main() -> None:
-    """The hcp paper's tables with published and measured values (metrics/tables, CSV and Markdown), the Friedman and Nemenyi tests,
-    and metrics/summary.json, from the outcomes in data/attacks."""
+    """The tables of both papers with published and measured values (metrics/tables, CSV and Markdown), what every method keeps
+    (verdict, metrics/summary.json), the Friedman and Nemenyi tests, from data/attacks, data/transfer and data/cost."""
     params = load_params()
-    run, labels, out = params.run, params.labels, Path("metrics/tables")
-    headline_eps = {name: params.datasets[name].headline_eps for name in run.datasets}
-    epochs = {name: params.datasets[name].training.epochs for name in run.datasets}
-    published = load_published()
-    schedule = schedule_text(epochs, published_epochs(published))
+    run, labels, data, published, out = params.run, params.labels, params.datasets, load_published(), Path("metrics/tables")
+    used = {name: data[name] for name in run.datasets}
+    strengths = {n: Strengths(d.evaluation.eps, d.evaluation.c, d.headline_eps, d.headline_c) for n, d in used.items()}
+    epochs = {name: own.training.epochs for name, own in used.items()}
     cells = load_cells(Path("data/attacks"), datasets=run.datasets, methods=run.methods, seeds=run.seeds)
+    transfer = load_transfer(Path("data/transfer"), datasets=run.datasets, seeds=run.seeds)
+    cost = load_cost(Path("data/cost"), datasets=run.datasets)
+    lengths = {name: {method: own[params.methods[method].epochs] for method in params.cost.methods} for name, own in epochs.items()}
     out.mkdir(parents=True, exist_ok=True)
-    for number, table in hcp_tables(cells, published, labels=labels, headline_eps=headline_eps).items():
-        table.to_csv(out / f"hcp_table{number}.csv", index=False)
-        (out / f"hcp_table{number}.md").write_text(hcp_table_markdown(number, table, schedule))
-    groups = hcp_groups(cells, published, params.statistics.compare, run.methods)
-    statistics = statistics_frame(groups, published, params.statistics.alpha)
-    statistics.to_csv(out / "hcp_statistics.csv", index=False)
-    (out / "hcp_statistics.md").write_text(statistics_markdown(statistics, labels))
-    Path("metrics/summary.json").write_text(json.dumps(summary(cells, headline_eps=headline_eps), indent=2) + "\n")
+    schedule = schedule_text(epochs, published_epochs(published, "hcp"))
+    tests = params.statistics.model_dump()  # compare, alpha
+    write_hcp(out, cells, published, schedule, strengths=strengths, labels=labels, methods=run.hcp, **tests)
+    schedule = schedule_text(epochs, published_epochs(published, "pcl"))
+    write_pcl(out, cells, transfer, published, schedule, strengths=strengths, labels=labels, methods=run.pcl)
+    write_cost(out, cost, published, epochs=lengths, labels=labels)
+    write_sweep(out, cells, sweep={name: own.evaluation.sweep for name, own in used.items()}, labels=labels)
+    write_verdict(out, Path("metrics/summary.json"), cells, strengths=strengths, labels=labels)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 ROOT = Path(__file__).parents[1]
+torch.set_num_threads(1)  # two on small tensors wait for each other as soon as anything else runs
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

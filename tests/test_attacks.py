@@ -3,16 +3,19 @@
 from collections.abc import Callable
 from functools import partial
 
+import eagerpy as ep
 import foolbox
 import numpy as np
 import pytest
 import torch
 from art.attacks.evasion import BasicIterativeMethod, FastGradientMethod, MomentumIterativeMethod, ProjectedGradientDescentPyTorch
 from art.estimators.classification import PyTorchClassifier
+from foolbox.attacks.gradient_descent_base import normalize_lp_norms
 from torch import Tensor, nn
 
 from pipeline.attacks import ATTACKS
 from pipeline.attacks.bim import bim
+from pipeline.attacks.cw import cw
 from pipeline.attacks.fgsm import fgsm
 from pipeline.attacks.mim import mim
 from pipeline.attacks.objective import cross_entropy
@@ -25,6 +28,7 @@ ALL = {
     "mim": partial(mim, steps=10, rel_step_size=0.1, decay=1.0),
     "pgd": partial(pgd, steps=10, rel_step_size=0.25),
 }
+CW = {"cw": partial(cw, confidence=0.0, learning_rate=0.05, steps=20, binary_search_steps=2)}  # no ball: see test_cw.py
 FOOLBOX = {
     "fgsm": foolbox.attacks.LinfFastGradientAttack(),
     "bim": foolbox.attacks.LinfBasicIterativeAttack(rel_stepsize=0.1, steps=10, random_start=False),
@@ -82,6 +86,34 @@ def test_pgd_is_as_strong_as_that_of_foolbox_and_art(trained: nn.Module, digits:
     assert max(accuracies) - min(accuracies) <= 4  # different random starts, 128 images
 
 
+class FoolboxMIM(foolbox.attacks.LinfMomentumIterativeFastGradientMethod):
+    """With the l1 norm of eq. 18 where foolbox sums up signs."""
+
+    def normalize(self, gradients: ep.Tensor, **_: object) -> ep.Tensor:
+        return normalize_lp_norms(gradients, p=1)
+
+
+class FoolboxPGD(foolbox.attacks.LinfPGD):
+    """From the point where ours starts."""
+
+    def get_random_start(self, x0: ep.Tensor, epsilon: float) -> ep.Tensor:
+        generator = torch.Generator().manual_seed(0)
+        return x0 + ep.astensor(torch.empty_like(x0.raw).uniform_(-epsilon, epsilon, generator=generator))
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("eps", [0.02, 0.05, 0.08, 0.12, 0.2])
+def test_robust_accuracy_is_that_of_foolbox(name: str, eps: float, trained: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    others = {
+        "mim": FoolboxMIM(rel_stepsize=0.1, steps=10, momentum=1.0, random_start=False),
+        "pgd": FoolboxPGD(rel_stepsize=0.25, steps=10, random_start=True),
+    }
+    theirs = (FOOLBOX | others)[name].run(foolbox.PyTorchModel(trained, bounds=(0, 1), device="cpu"), *digits, epsilon=eps)
+    ours = ALL[name](trained, *digits, eps, generator=torch.Generator().manual_seed(0))
+    # in points; one image of the 128 is 0.8
+    assert abs(robust_accuracy(trained, ours, digits[1]) - robust_accuracy(trained, theirs, digits[1])) <= 0.5
+
+
 def test_pgd_without_its_start_is_bim(trained: nn.Module, digits: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Tensor, "uniform_", lambda self, *_, **__: self.zero_())
     torch.testing.assert_close(ALL["pgd"](trained, *digits, EPS), bim(trained, *digits, EPS, steps=10, rel_step_size=0.25))
@@ -100,14 +132,14 @@ def test_result_stays_in_the_ball_and_the_image_range(
     assert x_adv.max() <= 1
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", [*ALL, *CW])
 def test_model_and_inputs_are_left_as_they_were(name: str, trained: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
     x, y = digits[0].clone(), digits[1].clone()
     trained.train()
     trained[-1].eval()  # a part with a mode of its own
     before = {name: value.clone() for name, value in trained.state_dict().items()}
     modes = [module.training for module in trained.modules()]
-    ALL[name](trained, x, y, EPS)
+    (ALL | CW)[name](trained, x, y, EPS)
     assert [module.training for module in trained.modules()] == modes
     trained.eval()
     assert all(torch.equal(value, before[name]) for name, value in trained.state_dict().items())
@@ -148,7 +180,7 @@ def test_pgd_starts_uniformly_in_the_ball() -> None:
 
 
 def test_all_named_attacks_are_tested_here() -> None:
-    assert set(ATTACKS) == set(ALL)
+    assert set(ATTACKS) == {*ALL, *CW}
 
 
 def test_pgd_draws_from_the_generator_it_is_given(trained: nn.Module, digits: tuple[Tensor, Tensor]) -> None:

@@ -1,70 +1,59 @@
 """Findings each way; then the stages tables, figures and report run from the shell on a made tree: images, links, equal bytes."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from made_run import make_params, outcome_rows, run_stage, write_cost, write_features, write_outcomes, write_plane, write_transfer
 from PIL import Image
 
 from pipeline.reporting import findings
 from pipeline.reporting.figures import critical_difference_figure, features_figure, features_panel
 from pipeline.reporting.findings import FAILS, HOLDS, MISSING, OPEN, Claim, Value
 from pipeline.reporting.published import load_published
-from pipeline.reporting.report import verdict_rows
 from pipeline.reporting.statistics import hcp_groups, statistics_frame
 
-ROOT = Path(__file__).parents[1]
-DATASETS = {"cifar10": 0.03, "digits": 0.1}
 RIGHT = {"softmax_fs": 4, "at": 60, "center": 10, "pcl": 15, "hcp": 40, "hcp_fs": 45, "mine": 30}  # of 100, under BIM
 N = 100
 
 
 def write_model(folder: Path, right: int, eps: float, rng: np.random.Generator) -> None:
-    folder.mkdir(parents=True)
-    frames = []
-    counts = {("clean", 0.0): 95, ("fgsm", eps): right + 20, ("bim", eps): right, ("noise_sample", 5.0): 0, ("noise_batch", 5.0): 0}
-    for (attack, e), n in counts.items():
-        correct = np.arange(N) < n
-        mse = rng.gamma(9, right / 1000, N).astype(np.float32) if attack.startswith("noise") else np.full(N, e**2, np.float32)
-        columns = {"image": np.arange(N, dtype=np.int32), "label": np.int16(1), "attack": attack, "eps": e}
-        frames.append(pd.DataFrame({**columns, "prediction": np.int16(1), "correct": correct, "linf": e, "l2": e, "mse": mse}))
-    pd.concat(frames).to_parquet(folder / "outcomes.parquet")
-    label = np.arange(N) % 10
-    fc = (np.eye(10)[label] * right + rng.normal(size=(N, 10))).astype(np.float32)
-    np.savez(folder / "features.npz", gap=fc[:, :4], fc=fc, label=label, layers=np.array(["gap", "fc"]))
+    write_outcomes(folder, {("clean", 0.0): 95, ("fgsm", eps): right + 20, ("bim", eps): right}, N)
+    noise = [outcome_rows(name, 5.0, 0, N, rng.gamma(9, right / 1000, N)) for name in ("noise_sample", "noise_batch")]
+    pd.concat([pd.read_parquet(folder / "outcomes.parquet"), *noise]).to_parquet(folder / "outcomes.parquet")
+    write_features(folder, N, {"layer4": right / 20, "layer5": right / 10})
 
 
-def run_stage(name: str, cwd: Path, hash_seed: str = "0") -> None:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": hash_seed}
-    command = [sys.executable, "-m", f"stages.{name}"]
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+def all_stages(folder: Path, hash_seed: str = "0") -> None:
+    for stage in ("tables", "figures", "report"):
+        done = run_stage(stage, folder, hash_seed)
+        assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="module")
 def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A profile folder in which the three stages have run."""
+    """A profile folder with methods of the hcp paper alone, in which the three stages have run."""
     folder = tmp_path_factory.mktemp("profile")
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    base = next(iter(params["datasets"].values()))
-    values = {name: {"evaluation": {**base["evaluation"], "eps": [eps]}, "headline_eps": eps} for name, eps in DATASETS.items()}
-    params["datasets"] = {name: {**base, **value} for name, value in values.items()}
+    datasets = {"cifar10": {"eps": [0.03], "headline_eps": 0.03}, "digits": {"eps": [0.1], "headline_eps": 0.1}}
+    run = {"methods": list(RIGHT), "finetune": ["at", "center", "pcl", "hcp", "mine"], "scratch": ["softmax_fs", "hcp_fs"]}
+    params = make_params(folder, datasets, {**run, "hcp": list(RIGHT), "pcl": [], "seeds": [3], "attacks": ["fgsm", "bim"]})
     params["methods"]["mine"] = params["methods"]["hcp"]
-    params["run"] = {"datasets": list(DATASETS), "methods": list(RIGHT), "finetune": ["at", "center", "pcl", "hcp", "mine"]}
-    params["run"] |= {"scratch": ["softmax_fs", "hcp_fs"], "seeds": [3], "attacks": ["fgsm", "bim"]}
+    params["measure"]["mine"] = ["noise"]
+    params |= {"transfer": {"sources": ["at"]}, "cost": {"methods": ["softmax_fs", "hcp"], "repeats": 1}}
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     rng = np.random.default_rng(0)
-    for dataset, eps in DATASETS.items():
+    for dataset, own in datasets.items():
+        eps = own["headline_eps"]
         for method, right in RIGHT.items():
             write_model(folder / "data" / "attacks" / dataset / method / "3", right, eps, rng)
-    for stage in ("tables", "figures", "report"):
-        run_stage(stage, folder)
+        write_transfer(folder / "data" / "transfer" / dataset / "3.csv", {("at", "hcp", "bim", eps): 50.0}, N)
+        write_cost(folder / "data" / "cost" / f"{dataset}.csv", {"softmax_fs": [1.0], "hcp": [1.5]})
+        for method in params["planes"]["methods"]:
+            write_plane(folder / "data" / "planes" / dataset / f"{method}.npz", N, centres=False, scale=2.0)
+    all_stages(folder)
     return folder
 
 
@@ -138,10 +127,14 @@ def test_claims_are_judged_at_every_eps() -> None:
 def test_every_attack_and_iterative_attacks_each_way() -> None:
     rows = [row("hcp_fs", "fgsm", 50), row("softmax_fs", "fgsm", 40), row("hcp_fs", "bim", 30), row("softmax_fs", "bim", 10)]
     table = pd.DataFrame(rows)
-    assert findings.from_scratch_beats_softmax(table, "d", 0.1).verdict == HOLDS
+
+    def beats() -> str:
+        return findings.beats_under_every_attack(table, "d", "beats", "hcp_fs", "softmax_fs", 0.1).verdict
+
+    assert beats() == HOLDS
     assert findings.iterative_beats_single_step(table, "d", 0.1).verdict == HOLDS
     table.loc[2, ["measured", "ci95_low", "ci95_high"]] = [5.0, 4.0, 6.0]
-    assert findings.from_scratch_beats_softmax(table, "d", 0.1).verdict == FAILS
+    assert beats() == FAILS
     table.loc[3, ["measured", "ci95_low", "ci95_high"]] = [60.0, 59.0, 61.0]
     found = findings.iterative_beats_single_step(table, "d", 0.1)
     assert (found.verdict, found.measured) == (FAILS, "1 of 2 hold, 0 within the interval; not for softmax_fs BIM")
@@ -164,11 +157,6 @@ def test_an_image_that_resists_is_named() -> None:
     found = findings.all_fooled(table.assign(fooled=[100.0, 99.5]), "d")
     assert (found.verdict, found.measured) == (FAILS, "at 99.5 % fooled (stop: batch)")
     assert findings.all_fooled(table.head(0), "d").verdict == MISSING
-
-
-def test_verdict_takes_the_strongest_attack_of_each_method() -> None:
-    rows = verdict_rows({"a": {"clean": 90.0, "bim": 20.0, "pgd": 10.5, "noise_mse": 0.05}, "b": {"clean": 80.0}}, {"a": "A"})
-    assert rows.to_numpy().tolist() == [["A", "90.00", "10.50 (PGD)", "0.0500"], ["b", "80.00", "-", "-"]]
 
 
 def test_principal_components_share_of_the_variance_is_in_the_title() -> None:
@@ -202,29 +190,29 @@ def test_figures_are_images_of_sensible_size(profile: Path) -> None:
 def test_a_second_run_writes_the_same_bytes(profile: Path) -> None:
     files = [path for path in (profile / "metrics").rglob("*") if path.is_file()]
     before = {path: path.read_bytes() for path in files}
-    for stage in ("tables", "figures", "report"):
-        run_stage(stage, profile, hash_seed="1")
-    assert len(files) == 10 + 3 + 2
+    all_stages(profile, hash_seed="1")
+    assert len(files) == 10 + 20 + 1 + 2 + 8 + 2  # hcp, pcl, figure 7, verdict; figures; summary and report
     assert [path.name for path in files if path.read_bytes() != before[path]] == []
 
 
 def test_report_has_verdict_findings_tables_figures_and_statistics(profile: Path) -> None:
     text = (profile / "metrics" / "report.md").read_text()
     links = re.findall(r"!\[[^]]*\]\(([^)]+)\)", text)
-    assert len(links) == 3
+    assert len(links) == 3 + 5
     assert all((profile / "metrics" / link).is_file() for link in links)
     headings = re.findall(r"^## (.*)$", text, flags=re.MULTILINE)
-    assert headings[:2] == ["In short", "Findings"]
+    assert headings[:3] == ["In short", "HCP: findings", "PCL: findings"]
     assert sum(heading.startswith("HCP Table") for heading in headings) == 4
+    assert sum(heading.startswith("PCL Table") for heading in headings) == 10
     assert headings[-2:] == ["Known misprints in the papers", "How to make this page again"]
-    assert "Data sets: cifar10, digits (not in the paper: digits). Seeds: 3." in text
+    assert "Data sets: cifar10, digits. Seeds: 3." in text
     assert "from 32.32 % to 0.28 % under AutoAttack" in text
     assert "77.33 and 77.73" in text
     assert "table 3 gives 5.7 where table 5 gives 55.7" in text
 
 
 def test_report_draws_the_right_conclusions(profile: Path) -> None:
-    lines = (profile / "metrics" / "report.md").read_text().split("### cifar10")[1].splitlines()
+    lines = (profile / "metrics" / "report.md").read_text().split("## HCP: findings")[1].split("### cifar10")[1].splitlines()
 
     def parts(claim: str) -> list[str]:
         return [part.strip() for part in next(line for line in lines if claim in line).strip("|").split("|")]

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -34,13 +35,20 @@ def small_params() -> dict[str, Any]:
         "methods": ["softmax_fs", "hcp", "center"],
         "scratch": ["softmax_fs"],
         "finetune": ["hcp", "center"],
+        "hcp": ["softmax_fs", "hcp", "center"],
+        "pcl": ["softmax_fs"],
         "attacks": ["fgsm", "bim"],
     }
+    params["measure"] = {"softmax_fs": ["noise", "cw", "sweep"], "hcp": ["noise", "adaptive"], "center": ["noise"]}
+    params["transfer"]["sources"] = ["softmax_fs"]
+    params["planes"] = {"methods": ["hcp"], "epochs": [1]}
+    params["cost"] = {"methods": ["softmax_fs", "hcp"], "repeats": 1}
     digits = params["datasets"]["digits"]
-    digits["network"] |= {"widths": [8], "gap": 8, "fc": 8}
+    digits["networks"]["main"] |= {"widths": [8, 8, 8, 8], "branch": 8, "penultimate": 8}
     digits["training"]["epochs"] = {"pretrain": 1, "train": 1}
-    digits["evaluation"] |= {"eps": [0.15], "images": 20, "keep_images": 3}
+    digits["evaluation"] |= {"eps": [0.15], "sweep": [0.5], "c": [0.1], "cw_images": 5, "images": 20, "keep_images": 3}
     params["noise"]["steps"] = 3
+    params["attacks"]["cw"]["steps"] = 3
     return params
 
 
@@ -73,16 +81,21 @@ def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for part, name in (("pretrain", "softmax"), ("scratch", "softmax_fs"), ("finetune", "hcp"), ("finetune", "center"))
     ]
     attacks = [f"attack@digits-{name}-0" for name in ("softmax_fs", "hcp", "center")]
-    assert sorted(stages) == sorted(["data@digits", *models, *attacks, "tables", "figures", "report"])
+    others = ["transfer@digits-0", "planes@digits-hcp", "cost@digits"]
+    assert sorted(stages) == sorted(["data@digits", *models, *attacks, *others, "tables", "figures", "report"])
     return folder
 
 
 def test_every_output_is_there_and_says_the_same(profile: Path) -> None:
     outcomes = pd.read_parquet(profile / "data/attacks/digits/hcp/0/outcomes.parquet")
     assert set(map(tuple, outcomes[["attack", "eps"]].drop_duplicates().values)) == {
-        ("clean", 0.0), ("fgsm", 0.15), ("bim", 0.15), ("noise_sample", 5.0), ("noise_batch", 5.0)
+        ("clean", 0.0), ("fgsm", 0.15), ("bim", 0.15), ("adaptive_fgsm", 0.15), ("adaptive_bim", 0.15),
+        ("noise_sample", 5.0), ("noise_batch", 5.0)
     }  # fmt: skip
-    assert len(outcomes) == 5 * 20
+    assert len(outcomes) == 7 * 20
+    softmax = pd.read_parquet(profile / "data/attacks/digits/softmax_fs/0/outcomes.parquet")
+    assert len(softmax[softmax.attack == "cw"]) == 5
+    assert set(softmax[softmax.attack == "fgsm"].eps) == {0.15, 0.5}
     attacked = outcomes[outcomes.attack == "bim"]
     assert attacked.linf.max() <= 0.15 + 1e-6
     assert (attacked.correct == (attacked.prediction == attacked.label)).all()
@@ -99,8 +112,32 @@ def test_every_output_is_there_and_says_the_same(profile: Path) -> None:
     with (profile / "metrics/training/digits/hcp/0.csv").open() as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1"]
     model = torch.load(profile / "models/digits/hcp/0.pt", weights_only=True)
-    assert {name.split(".")[-1] for name in model["prototypes"]} == {"centres", "radii"}
+    assert {name.split(".")[-1] for name in model["criterion"]} == {"centres", "radii"}
     assert model["params"]["method"]["loss"]["name"] == "hcp"
+
+
+def test_white_box_transfer_is_what_the_attack_stage_measured(profile: Path) -> None:
+    table = pd.read_csv(profile / "data/transfer/digits/0.csv")
+    assert set(zip(table.source, table.target, strict=True)) == {("softmax_fs", name) for name in ("softmax_fs", "hcp", "center")}
+    assert set(table.attack) == {"fgsm", "bim", "cw"}
+    outcomes = pd.read_parquet(profile / "data/attacks/digits/softmax_fs/0/outcomes.parquet")
+    for row in table[table.target == "softmax_fs"].itertuples():
+        own = outcomes[(outcomes.attack == row.attack) & (outcomes.eps == row.eps)]
+        assert row.accuracy == pytest.approx(100 * own.correct.mean(), abs=1e-3)
+        assert row.images == len(own)
+
+
+def test_planes_and_cost_hold_what_the_figures_and_table_12_need(profile: Path) -> None:
+    with np.load(profile / "data/planes/digits/hcp.npz") as plane:
+        assert plane["epochs"].tolist() == [1]
+        assert plane["clean"].shape == (1, 20, 2)
+        assert plane["adversarial"].shape == (20, 2)
+        assert plane["centres"].shape == (1, 10, 2)
+        assert plane["correct"].dtype == bool
+        assert 0 <= plane["accuracy"][0] <= 100
+    cost = pd.read_csv(profile / "data/cost/digits.csv")
+    assert list(zip(cost.method, cost.repeat, strict=True)) == [("softmax_fs", 1), ("hcp", 1)]
+    assert (cost.seconds > 0).all()
 
 
 def test_a_second_repro_runs_nothing_and_adds_no_mlflow_run(profile: Path) -> None:
@@ -118,7 +155,8 @@ def test_a_change_of_one_method_runs_its_branch_and_what_reports_it(profile: Pat
     write_params(profile, params)
     diff = run(profile, "dvc", "repro", "--dry").stdout
     assert "finetune@digits-hcp-0" in diff
-    assert repro(profile) == ["finetune@digits-hcp-0", "attack@digits-hcp-0", "tables", "figures", "report"]
+    branch = ["finetune@digits-hcp-0", "attack@digits-hcp-0", "transfer@digits-0", "planes@digits-hcp", "cost@digits"]
+    assert sorted(repro(profile)) == sorted([*branch, "tables", "figures", "report"])
     write_params(profile, small_params())
     assert run(profile, "dvc", "repro").returncode == 0  # from the run cache where it can be
     assert repro(profile) == []
@@ -188,6 +226,8 @@ class Recorder:
     def __getattr__(self, name: str) -> Any:
         if isinstance(self._value, BaseModel) and name in type(self._value).model_fields:
             return self._child(name, getattr(self._value, name))
+        if name == "keys":
+            return lambda: list(self._value)
         if name == "items":
             return lambda: [(key, self._child(key, value)) for key, value in self._value.items()]
         self._read.add(self._path)  # a method, such as model_dump: all of it
@@ -211,6 +251,10 @@ class Recorder:
         ("scratch", {"dataset": "digits", "method": "softmax_fs", "seed": 0}),
         ("finetune", {"dataset": "digits", "method": "at", "seed": 0}),
         ("attack", {"dataset": "digits", "method": "hcp", "seed": 0}),
+        ("attack", {"dataset": "digits", "method": "softmax_fs", "seed": 0}),
+        ("transfer", {"dataset": "digits", "seed": 0}),
+        ("planes", {"dataset": "digits", "method": "hcp"}),
+        ("cost", {"dataset": "digits"}),
         ("tables", {}),
         ("figures", {}),
         ("report", {}),
@@ -242,7 +286,7 @@ def test_dvc_lists_exactly_the_params_that_a_stage_reads(
     ("command", "said"),
     [
         (["train", "digit", "hcp", "0"], "unknown dataset 'digit', choose from digits"),
-        (["train", "digits", "hpc", "0"], "unknown method 'hpc', choose from at, center"),
+        (["train", "digits", "hpc", "0"], "unknown method 'hpc', choose from adp, at, at_fgsm"),
         (["train", "digits", "hcp", "5"], "models/digits/softmax/5.pt does not exist; `dvc repro` makes it"),
         (["attack", "digits", "pcl", "0"], "models/digits/pcl/0.pt does not exist"),
     ],
@@ -254,7 +298,7 @@ def test_a_wrong_name_is_one_line_without_a_traceback(profile: Path, command: li
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("stage", ["data", "train", "attack", "tables", "figures", "report"])
+@pytest.mark.parametrize("stage", ["data", "train", "attack", "transfer", "planes", "cost", "tables", "figures", "report"])
 def test_every_script_has_help(profile: Path, stage: str) -> None:
     done = run(profile, sys.executable, "-m", f"stages.{stage}", "--help")
     assert done.returncode == 0

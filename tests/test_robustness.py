@@ -101,7 +101,7 @@ def test_summary_names_each_trial_once(images: tuple[Tensor, Tensor]) -> None:
 
 def test_accuracy_and_features_are_of_the_model_in_eval_mode() -> None:
     torch.manual_seed(0)
-    network = SmallCNN(3, torch.tensor([0.5]), torch.tensor([0.2]), widths=[2], gap=4, fc=5)
+    network = SmallCNN(3, torch.tensor([0.5]), torch.tensor([0.2]), widths=[2, 2, 2, 4], branch=3, penultimate=5)
     x, y = torch.randint(0, 256, (20, 1, 8, 8), dtype=torch.uint8), torch.randint(0, 3, (20,))
     network.train()
     statistics = {name: value.clone() for name, value in network.state_dict().items()}
@@ -112,5 +112,8 @@ def test_accuracy_and_features_are_of_the_model_in_eval_mode() -> None:
     network.eval()
     logits, expected = network.forward_features(x.float() / 255)
     assert got == pytest.approx(100 * (logits.argmax(1) == y).float().mean().item())
-    assert {name: feature.shape for name, feature in features.items()} == {"gap": (20, 4), "fc": (20, 5)}
-    assert features["fc"] == pytest.approx(expected["fc"].detach().numpy(), abs=1e-6)
+    assert {name: feature.shape for name, feature in features.items()} == {
+        **{"layer1": (20, 2), "layer2": (20, 2)},
+        **{"layer3": (20, 3), "layer4": (20, 4), "layer5": (20, 5)},
+    }
+    assert features["layer5"] == pytest.approx(expected["layer5"].detach().numpy(), abs=1e-6)

@@ -1,29 +1,26 @@
 """The hcp tables from a made tree of outcomes, against values worked by hand; published.csv against the papers' text."""
 
-import json
 import math
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from made_run import make_params, outcome_rows, run_stage
 from scipy.stats import binomtest
 
 from pipeline.reporting.markdown import hcp_table_markdown, schedule_text
-from pipeline.reporting.outcomes import PAPER_METHODS, in_paper_order, load_cells
+from pipeline.reporting.outcomes import PAPER_METHODS, Strengths, in_paper_order, load_cells
 from pipeline.reporting.published import load_published, published_epochs, published_value
-from pipeline.reporting.tables import hcp_tables, summary
+from pipeline.reporting.tables import hcp_cells, hcp_tables
 
 ROOT = Path(__file__).parents[1]
 N = 10
 METHODS = ["softmax_fs", "mine", "hcp", "at", "hcp_m_p"]
 LABELS = {"hcp": "HCP (SM)", "at": "AT (SM)", "softmax_fs": "SM (FS)"}
-HEADLINE = {"cifar10": 0.03, "digits": 0.1}
+STRENGTHS = {"cifar10": Strengths([0.03, 0.1], [0.1], 0.03, 0.1), "digits": Strengths([0.1], [0.1], 0.1, 0.1)}
 # right answers of 10 for (attack, eps), one number a seed; the other models answer half of everything right
 HCP_CIFAR = {
     ("clean", 0.0): (9, 10),
@@ -36,17 +33,11 @@ HCP_CIFAR = {
 }
 
 
-def outcome_rows(attack: str, eps: float, right: int, mse: list[float]) -> pd.DataFrame:
-    correct = np.arange(N) < right
-    columns = {"image": np.arange(N, dtype=np.int32), "label": np.ones(N, np.int16), "attack": attack, "eps": eps}
-    columns |= {"prediction": correct.astype(np.int16), "correct": correct, "linf": np.float32(eps), "l2": np.float32(0.5)}
-    return pd.DataFrame({**columns, "mse": np.array(mse, dtype=np.float32)})
-
-
 def write_model(folder: Path, right: dict[tuple[str, float], int], noise: list[float], resisted: int = 0) -> None:
     folder.mkdir(parents=True)
-    frames = [outcome_rows(attack, eps, n, [eps**2] * N) for (attack, eps), n in right.items()]
-    frames += [outcome_rows("noise_sample", 5.0, resisted, noise), outcome_rows("noise_batch", 5.0, 0, [2 * m for m in noise])]
+    frames = [outcome_rows(attack, eps, n, N, eps**2) for (attack, eps), n in right.items()]
+    frames += [outcome_rows("noise_sample", 5.0, resisted, N, np.array(noise))]
+    frames += [outcome_rows("noise_batch", 5.0, 0, N, 2 * np.array(noise))]
     pd.concat(frames).to_parquet(folder / "outcomes.parquet")
 
 
@@ -55,13 +46,14 @@ def attacks(tmp_path: Path) -> Path:
     """data/attacks: cifar10 and digits, five methods, two seeds, and a folder of a method that was removed."""
     folder = tmp_path / "data" / "attacks"
     noise = [0.01 * (i + 1) for i in range(N)]  # mean 0.055, std 0.030277
-    for dataset in HEADLINE:
+    for dataset in STRENGTHS:
         for method in METHODS:
             for seed in (0, 1):
                 eps = (0.03, 0.1) if dataset == "cifar10" else (0.1,)
                 right = {("clean", 0.0): 5} | {(attack, e): 5 for attack in ("fgsm", "bim", "pgd") for e in eps}
+                right |= {("cw", 0.1): 5, ("adaptive_bim", eps[0]): 4, ("pgd", 0.7): 1}  # not of the hcp paper
                 if (dataset, method) == ("cifar10", "hcp"):
-                    right = {key: values[seed] for key, values in HCP_CIFAR.items()}
+                    right |= {key: values[seed] for key, values in HCP_CIFAR.items()}
                 write_model(
                     folder / dataset / method / str(seed),
                     right,
@@ -75,8 +67,8 @@ def attacks(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def tables(attacks: Path) -> dict[int, pd.DataFrame]:
-    cells = load_cells(attacks, datasets=list(HEADLINE), methods=METHODS, seeds=[0, 1])
-    return hcp_tables(cells, load_published(), labels=LABELS, headline_eps=HEADLINE)
+    cells = load_cells(attacks, datasets=list(STRENGTHS), methods=METHODS, seeds=[0, 1])
+    return hcp_tables(hcp_cells(cells, METHODS, STRENGTHS), load_published(), labels=LABELS, strengths=STRENGTHS)
 
 
 def only(table: pd.DataFrame, **where: object) -> pd.Series:
@@ -100,7 +92,8 @@ def test_accuracy_interval_and_difference_equal_the_values_worked_by_hand(tables
 
 def test_interval_of_a_whole_number_of_images_equals_scipy(attacks: Path) -> None:
     cells = load_cells(attacks, datasets=["cifar10"], methods=["hcp"], seeds=[0])
-    row = only(hcp_tables(cells, load_published(), labels={}, headline_eps=HEADLINE)[1], dataset="cifar10", method="hcp")
+    tables = hcp_tables(hcp_cells(cells, ["hcp"], STRENGTHS), load_published(), labels={}, strengths=STRENGTHS)
+    row = only(tables[1], dataset="cifar10", method="hcp")
     expected = binomtest(9, N).proportion_ci(method="wilson")
     assert (row["ci95_low"], row["ci95_high"]) == pytest.approx((100 * expected.low, 100 * expected.high), abs=1e-4)
     assert pd.isna(row["seed_std"])
@@ -176,20 +169,28 @@ def test_markdown_shows_measured_interval_published_and_bolds_the_best(tables: d
     assert "0.1100 ± 0.0606, 100 % fooled (paper 0.19 ± 0.052, -0.080)" in noise
 
 
+def test_hcp_tables_leave_out_what_belongs_to_the_other_paper(attacks: Path) -> None:
+    cells = load_cells(attacks, datasets=list(STRENGTHS), methods=METHODS, seeds=[0])
+    own = hcp_cells(cells, ["hcp", "mine"], STRENGTHS)
+    assert set(own["method"]) == {"hcp", "mine"}
+    assert set(own["attack"]) == {"clean", "fgsm", "bim", "pgd", "noise_sample", "noise_batch"}
+    assert set(own["eps"]) == {0.0, 0.03, 0.1, 5.0}
+    assert not ((own["dataset"] == "digits") & (own["eps"] == 0.03)).any()
+
+
 def test_schedule_names_equal_lengths_once_and_says_when_reduced() -> None:
-    paper = published_epochs(load_published())
-    assert paper == {"pretrain": 200, "train": 400}
-    short = schedule_text({"a": {"pretrain": 20, "train": 40}, "b": {"pretrain": 20, "train": 40}}, paper)
+    paper = published_epochs(load_published(), "hcp")
+    assert paper == {"pretrain": {"all": 200}, "train": {"all": 400}}
+    short = schedule_text({"a": {"pretrain": 20, "train": 40}, "b": {"pretrain": 20, "train": 40, "other": 1}}, paper)
     assert "20 pretrain, 40 train (a, b); the paper 200 pretrain, 400 train: reduced" in short
     assert "the paper's length" in schedule_text({"a": {"pretrain": 200, "train": 400}}, paper)
 
 
-def test_summary_is_the_mean_over_seeds_at_the_headline_eps(attacks: Path) -> None:
-    cells = load_cells(attacks, datasets=list(HEADLINE), methods=METHODS, seeds=[0, 1])
-    values = summary(cells, headline_eps=HEADLINE)
-    assert values["cifar10"]["hcp"] == {"clean": 95.0, "fgsm": 70.0, "bim": 55.0, "pgd": 45.0, "noise_mse": 0.055}
-    assert list(values) == ["cifar10", "digits"]
-    assert list(values["digits"]) == ["softmax_fs", "at", "hcp", "hcp_m_p", "mine"]
+def test_pcl_schedule_is_that_of_the_data_set_or_the_shortest() -> None:
+    paper = published_epochs(load_published(), "pcl")
+    theirs = "the paper 50 (mnist, fashion_mnist) or 200 (cifar10, cifar100, svhn) pretrain, 300 train"
+    assert f"{theirs}: the paper's length" in schedule_text({"digits": {"pretrain": 50, "train": 300}}, paper)
+    assert f"{theirs}: reduced" in schedule_text({"cifar10": {"pretrain": 50, "train": 300}}, paper)
 
 
 def test_missing_and_unequal_outcomes_are_reported(attacks: Path) -> None:
@@ -204,7 +205,7 @@ def test_missing_and_unequal_outcomes_are_reported(attacks: Path) -> None:
 
 def test_published_csv_holds_the_papers_figures() -> None:
     published = load_published()
-    assert dict(published["paper"].value_counts()) == {"pcl": 620, "hcp": 133, "robustbench": 2}  # 751 + 2 epochs + 2
+    assert dict(published["paper"].value_counts()) == {"pcl": 626, "hcp": 133, "robustbench": 2}  # 751 + 8 epochs + 2
     assert published_value(published, paper="hcp", table="1", dataset="cifar100", key="hcp", metric="accuracy") == 72.83
     assert published_value(published, table="2", dataset="cifar100", key="hcp_fs", attack="mim") == 18.3
     assert published_value(published, table="3", dataset="svhn", key="center") == 0.21
@@ -214,6 +215,11 @@ def test_published_csv_holds_the_papers_figures() -> None:
     keyed = published[(published["paper"] == "hcp") & published["table"].isin(list("1234"))]
     assert not keyed.duplicated(["table", "dataset", "key", "attack"]).any()
     assert set(keyed["key"]) == set(PAPER_METHODS)
+    assert published[(published["paper"] == "pcl") & (published["metric"] == "accuracy")]["key"].notna().all()
+    assert published_value(published, paper="pcl", table="6", key="madry", attack="pgd", budget=0.15) == 93.7
+    assert published_value(published, table="13", key="madry", setting="transfer-from-at-kurakin") == 49.8
+    assert published_value(published, table="11", key="pcl", attack="pgd") == 20.7  # layers 4+5
+    assert published_value(published, table="9", dataset="cifar100", key="center_deep", attack="clean") == 67.8
     with pytest.raises(ValueError, match="expected one"):
         published_value(published, paper="hcp")
 
@@ -226,32 +232,11 @@ def test_no_published_figure_is_typed_in_code() -> None:
         assert not typed & values, f"{path.relative_to(ROOT)} has {typed & values}; figures of the papers belong in published.csv"
 
 
-def test_stage_writes_every_file_and_reports_a_missing_folder_in_one_line(attacks: Path, tmp_path: Path) -> None:
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    base = next(iter(params["datasets"].values()))
-    strengths = {"cifar10": [0.03, 0.1], "digits": [0.1]}
-    params["datasets"] = {
-        name: {**base, "evaluation": {**base["evaluation"], "eps": eps}, "headline_eps": eps[0]} for name, eps in strengths.items()
-    }
-    params["methods"]["mine"] = params["methods"]["hcp"]
-    params["run"] = {
-        "datasets": list(HEADLINE),
-        "methods": METHODS,
-        "finetune": ["at", "hcp", "hcp_m_p", "mine"],
-        "scratch": ["softmax_fs"],
-    }
-    params["run"] |= {"seeds": [0, 1], "attacks": ["fgsm", "bim", "pgd"]}
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
-    command = [sys.executable, "-m", "stages.tables"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    names = [f"hcp_{name}" for name in ("table1", "table2", "table3", "table4", "statistics")]
-    out = tmp_path / "metrics" / "tables"
-    assert sorted(path.name for path in out.iterdir()) == sorted(f"{name}.{end}" for name in names for end in ("csv", "md"))
-    assert only(pd.read_csv(out / "hcp_table2.csv"), dataset="cifar10", method="hcp", attack="bim", eps=0.03)["difference"] == -0.51
-    assert json.loads((tmp_path / "metrics" / "summary.json").read_text())["cifar10"]["hcp"]["bim"] == 55.0
-    (attacks / "digits" / "at" / "1" / "outcomes.parquet").unlink()
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+def test_stage_reports_a_missing_folder_in_one_line(attacks: Path, tmp_path: Path) -> None:
+    run = {"methods": ["at", "hcp"], "finetune": ["at", "hcp"], "scratch": [], "hcp": ["at", "hcp"], "pcl": []}
+    params = make_params(tmp_path, {"digits": {}}, run)
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params | {"transfer": {"sources": []}}))
+    (attacks / "digits" / "at" / "0" / "outcomes.parquet").unlink()
+    done = run_stage("tables", tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "data/attacks/digits/at/1 has no outcomes.parquet; run `dvc repro`" in done.stderr
+    assert "data/attacks/digits/at/0 has no outcomes.parquet; run `dvc repro`" in done.stderr

@@ -1,8 +1,9 @@
 """The training loop: its steps against torch written out, resuming, schedules, adversarial batches, divergence."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from pipeline.attacks.bim import bim
 from pipeline.checkpoint import load_state, save_state
 from pipeline.data.batches import crop_and_flip, to_float, training_batches
 from pipeline.losses.hcp import HCP
+from pipeline.models.network import Network
 from pipeline.models.small_cnn import SmallCNN
 from pipeline.training.adversary import clean_only, mixed_with_attacked
 from pipeline.training.criterion import Criterion, build_criterion
@@ -40,8 +42,13 @@ class Killed(BaseException):
 
 def new_model(layers: list[str]) -> tuple[SmallCNN, Criterion]:
     torch.manual_seed(3)
-    network = SmallCNN(10, torch.tensor([0.3]), torch.tensor([0.4]), widths=[8], gap=16, fc=12)
-    return network, build_criterion(partial(HCP, **HCP_OPTIONS) if layers else None, "hcp", layers, network.dims, 10)
+    network = SmallCNN(10, torch.tensor([0.3]), torch.tensor([0.4]), widths=[8, 8, 8, 16], branch=6, penultimate=12)
+    return network, criterion_for(network, partial(HCP, **HCP_OPTIONS) if layers else None, layers=layers)
+
+
+def criterion_for(network: Network, loss: Callable[[int, int], nn.Module] | None = None, **changes: Any) -> Criterion:
+    settings = {"name": "hcp", "layers": [], "auxiliary": [], "cross_entropy": 1.0, "input_gradient": 0.0, **changes}
+    return build_criterion(loss, dims=network.dims, classes=10, **settings)
 
 
 def run_fit(
@@ -54,7 +61,7 @@ def run_fit(
     steps: int = 0,
     precision: str = "fp32",
 ) -> tuple[SmallCNN, Criterion, list[Row]]:
-    network, criterion = new_model(["gap", "fc"])
+    network, criterion = new_model(["layer4", "layer5"])
     images, labels = (digits[0] * 255).to(torch.uint8), digits[1]
     calls = iter(range(1, 100))
 
@@ -66,10 +73,14 @@ def run_fit(
             yield batch
 
     attack = partial(
-        mixed_with_attacked, attack=partial(bim, steps=steps, rel_step_size=0.5), eps_range=(0.1, 0.2), clean_share=0.5
+        mixed_with_attacked,
+        attack=partial(bim, steps=steps, rel_step_size=0.5),
+        eps_range=(0.1, 0.2),
+        clean_share=0.5,
+        labels="true",
     )
     groups = {"centres": PROTOTYPES, "radii": PROTOTYPES}
-    optimizer = build_optimizer(network, criterion.prototypes(), {**NETWORK, "lr": lr}, groups)
+    optimizer = build_optimizer(network.parameters(), criterion.prototypes(), {**NETWORK, "lr": lr}, groups)
     rows = fit(
         Learner(network, criterion, optimizer, Generator().manual_seed(5)),
         batches=batches,
@@ -100,12 +111,12 @@ def test_a_killed_run_goes_on_from_its_last_epoch_and_ends_with_the_same_bytes(
         assert all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
     assert straight[2] == resumed[2]
     for name, (network, criterion, _) in {"a.pt": straight, "b.pt": resumed}.items():
-        save_state(tmp_path / name, {"network": network.state_dict(), "prototypes": criterion.state_dict()})
+        save_state(tmp_path / name, {"network": network.state_dict(), "criterion": criterion.state_dict()})
     assert (tmp_path / "a.pt").read_bytes() == (tmp_path / "b.pt").read_bytes()
 
 
 def test_training_learns_and_moves_centres_and_radii(digits: tuple[Tensor, Tensor], tmp_path: Path) -> None:
-    before = new_model(["gap", "fc"])[1].state_dict()
+    before = new_model(["layer4", "layer5"])[1].state_dict()
     _, criterion, rows = run_fit(digits, tmp_path / "a.pt", epochs=20)
     assert rows[-1]["loss"] < 0.8 * rows[0]["loss"]
     assert rows[-1]["train_accuracy"] > 30  # chance is 10
@@ -113,7 +124,7 @@ def test_training_learns_and_moves_centres_and_radii(digits: tuple[Tensor, Tenso
     assert [row["epoch"] for row in rows] == list(range(1, 21))
     assert rows[9]["lr"] == 0.05
     assert rows[10]["lr"] == pytest.approx(0.005)
-    assert rows[0]["loss"] == pytest.approx(sum(rows[0][term] for term in ("ce", "hcp[gap]", "hcp[fc]")))
+    assert rows[0]["loss"] == pytest.approx(sum(rows[0][term] for term in ("ce", "hcp[layer4]", "hcp[layer5]")))
 
 
 def test_bf16_learns_what_fp32_learns(digits: tuple[Tensor, Tensor], tmp_path: Path) -> None:
@@ -126,9 +137,9 @@ def test_one_step_equals_plain_torch_sgd(digits: tuple[Tensor, Tensor], tmp_path
     x, y = digits[0][:32].float(), digits[1][:32]
     ours, _ = new_model([])
     theirs, _ = new_model([])
-    criterion = build_criterion(None, "none", [], ours.dims, 10)
+    criterion = criterion_for(ours)
     fit(
-        Learner(ours, criterion, build_optimizer(ours, {}, {**NETWORK, "milestones": []}, {}), Generator()),
+        Learner(ours, criterion, build_optimizer(ours.parameters(), {}, {**NETWORK, "milestones": []}, {}), Generator()),
         batches=lambda generator: iter([(x, y)]),
         images=32,
         epochs=1,
@@ -153,14 +164,15 @@ def test_a_diverging_loss_stops_with_the_name_of_its_term(digits: tuple[Tensor, 
 
 
 def test_finite_watch_names_the_term_and_what_came_before() -> None:
-    watch = FiniteWatch(["ce", "hcp[gap]"], torch.device("cpu"))
+    watch = FiniteWatch(["ce", "hcp[layer4]"], torch.device("cpu"))
     watch.update(torch.tensor([2.0, 5.0]))
     watch.check("epoch 1")
     watch.update(torch.tensor([3.0, 1e30]))
     watch.update(torch.tensor([4.0, torch.inf]))
     watch.update(torch.tensor([torch.nan, torch.nan]))
     with pytest.raises(
-        DivergedError, match=r"epoch 1: the loss term hcp\[gap\] left .* at step 3 \(one step before: ce 3, hcp\[gap\] 1e\+30\)"
+        DivergedError,
+        match=r"epoch 1: the loss term hcp\[layer4\] left .* at step 3 \(one step before: ce 3, hcp\[layer4\] 1e\+30\)",
     ):
         watch.check("epoch 1")
 
@@ -174,21 +186,21 @@ def test_rates_fall_at_the_epochs_of_the_paper_given_either_way(epoch: int, expe
 
 
 def test_prototypes_have_groups_of_their_own() -> None:
-    network, criterion = new_model(["gap", "fc"])
+    network, criterion = new_model(["layer4", "layer5"])
     optimizer = build_optimizer(
-        network, criterion.prototypes(), NETWORK, {"centres": PROTOTYPES, "radii": {**PROTOTYPES, "lr": 0.7}}
+        network.parameters(), criterion.prototypes(), NETWORK, {"centres": PROTOTYPES, "radii": {**PROTOTYPES, "lr": 0.7}}
     )
     groups = {group["name"]: group for group in optimizer.param_groups}
     assert [tuple(p.shape) for p in groups["centres"]["params"]] == [(10, 16), (10, 12)]
     assert groups["radii"]["lr"] == 0.7
     assert len(groups["network"]["params"]) == len(list(network.parameters()))
     with pytest.raises(ValueError, match="the loss has centres, radii, settings are given for centres"):
-        build_optimizer(network, criterion.prototypes(), NETWORK, {"centres": PROTOTYPES})
+        build_optimizer(network.parameters(), criterion.prototypes(), NETWORK, {"centres": PROTOTYPES})
 
 
 def test_a_layer_that_the_network_lacks_is_named() -> None:
-    with pytest.raises(ValueError, match="the network has no conv9, choose from gap, fc"):
-        new_model(["gap", "conv9"])
+    with pytest.raises(ValueError, match=r"the network has no conv9, choose from layer1, .*, logits"):
+        new_model(["layer4", "conv9"])
 
 
 def test_adversarial_batch_is_half_clean_half_attacked_and_weighs_both_by_lambda(
@@ -204,7 +216,7 @@ def test_adversarial_batch_is_half_clean_half_attacked_and_weighs_both_by_lambda
     generator = Generator().manual_seed(0)
     for _ in range(200):
         images, labels, weight = mixed_with_attacked(
-            trained, x, y, generator, attack=attack, eps_range=(0.1, 0.3), clean_share=0.25
+            trained, x, y, generator, attack=attack, eps_range=(0.1, 0.3), clean_share=0.25, labels="true"
         )
     assert torch.equal(images[:16], x)
     assert torch.equal(images[16:], (x + seen[-1]).clamp(max=1))
@@ -219,29 +231,11 @@ def test_adversarial_batch_is_half_clean_half_attacked_and_weighs_both_by_lambda
 def test_clean_share_zero_trains_on_attacked_images_only(trained: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
     x, y = digits[0][:4], digits[1][:4]
     attack = partial(bim, steps=1, rel_step_size=1.0)
-    images, labels, weight = mixed_with_attacked(trained, x, y, Generator(), attack=attack, eps_range=(0.1, 0.1), clean_share=0.0)
+    images, labels, weight = mixed_with_attacked(
+        trained, x, y, Generator(), attack=attack, eps_range=(0.1, 0.1), clean_share=0.0, labels="true"
+    )
     torch.testing.assert_close(images, attack(trained, x, y, 0.1))
     assert len(labels) == len(weight) == 4
-
-
-def test_small_cnn_names_its_features_and_takes_each_size() -> None:
-    for channels, size in ((1, 8), (3, 8), (1, 28), (3, 32)):
-        network = SmallCNN(7, torch.full((channels,), 0.5), torch.ones(channels), widths=[4, 8], gap=16, fc=12)
-        logits, features = network.forward_features(torch.rand(2, channels, size, size))
-        assert logits.shape == (2, 7)
-        assert {name: tuple(feature.shape) for name, feature in features.items()} == {"gap": (2, 16), "fc": (2, 12)}
-        assert network.dims == {"gap": 16, "fc": 12}
-        # convolutions without bias 9 * in * out, batch norm 2 * out, linear (in + 1) * out
-        conv = sum(9 * a * b + 2 * b for a, b in ((channels, 4), (4, 8), (8, 16)))
-        assert sum(p.numel() for p in network.parameters()) == conv + 17 * 12 + 13 * 7
-
-
-def test_the_network_normalises_pixels_itself() -> None:
-    torch.manual_seed(0)
-    network = SmallCNN(3, torch.tensor([0.25]), torch.tensor([0.5]), widths=[2], gap=2, fc=2).eval()
-    x = torch.rand(2, 1, 8, 8)
-    torch.testing.assert_close(network.trunk[0](x), (x - 0.25) / 0.5)
-    assert {name for name, _ in network.named_buffers()} >= {"trunk.0.mean", "trunk.0.std"}
 
 
 def test_crops_are_shifts_with_zeros_and_flips_are_mirrors() -> None:
@@ -308,3 +302,119 @@ def test_a_failed_write_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: p
         save_state(tmp_path / "a.pt", {"x": 2})
     assert load_state(tmp_path / "a.pt") == {"x": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]
+
+
+def test_the_criterion_adds_up_what_params_say(digits: tuple[Tensor, Tensor]) -> None:
+    """Terms, their weights and where they come from, against torch written out."""
+    network, _ = new_model([])
+    network.eval()
+    loss = partial(HCP, **HCP_OPTIONS)
+    criterion = criterion_for(network, loss, layers=["layer5", "logits"], auxiliary=["layer3"], cross_entropy=0.5)
+    x, y = digits[0][:16].float(), digits[1][:16]
+    logits, features = network.forward_features(x)
+    terms = criterion(x, logits, features, y)
+    assert list(terms) == criterion.terms == ["ce", "hcp[layer5]", "hcp[logits]", "ce[layer3]"]
+    torch.testing.assert_close(terms["ce"], 0.5 * nn.functional.cross_entropy(logits, y, reduction="none"))
+    torch.testing.assert_close(terms["hcp[logits]"], criterion.losses["logits"](logits, y))
+    head = criterion.heads["layer3"]
+    by_hand = features["layer3"] @ head.weight.T + head.bias
+    torch.testing.assert_close(terms["ce[layer3]"], by_hand.logsumexp(1) - by_hand[torch.arange(16), y])
+    assert criterion_for(network, cross_entropy=0.0, auxiliary=["layer4"]).terms == ["ce[layer4]"]
+
+
+def test_auxiliary_classifiers_learn_with_the_network_and_stay_out_of_it(digits: tuple[Tensor, Tensor], tmp_path: Path) -> None:
+    network, _ = new_model([])
+    criterion = criterion_for(network, auxiliary=["layer3"])
+    before = {name: value.clone() for name, value in criterion.state_dict().items()}
+    weights = [*network.parameters(), *criterion.heads.parameters()]
+    optimizer = build_optimizer(weights, criterion.prototypes(), {**NETWORK, "lr": 0.05}, {})
+    images, labels = (digits[0] * 255).to(torch.uint8), digits[1]
+    rows = fit(
+        Learner(network, criterion, optimizer, Generator().manual_seed(5)),
+        batches=partial(training_batches, images, labels, batch_size=32, pad=0, flip=False),
+        images=len(images),
+        epochs=15,
+        adversary=clean_only,
+        precision="fp32",
+        validate=lambda: 0.0,
+        checkpoint=tmp_path / "a.pt",
+        params={},
+        on_epoch=lambda row, rate: None,
+    )
+    assert rows[-1]["ce[layer3]"] < 0.8 * rows[0]["ce[layer3]"]
+    assert all(not torch.equal(before[name], value) for name, value in criterion.state_dict().items())
+    assert "layer3" not in " ".join(name for name, _ in network.named_parameters() if "head" in name)
+
+
+def test_the_input_gradient_penalty_is_that_of_a_linear_model() -> None:
+    """z = W x: d CE / d x = W^T (p - onehot), so the penalty has a closed form, and so has its gradient in W by differences."""
+
+    class LinearNetwork(Network):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(3, 4, dtype=torch.float64, generator=Generator().manual_seed(0)))
+            self.dims = {"layer5": 3}
+
+        def forward_features(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+            z = x.flatten(1) @ self.weight.T
+            return z, {"layer5": z}
+
+    network = LinearNetwork()
+    x = torch.rand(5, 1, 2, 2, dtype=torch.float64, generator=Generator().manual_seed(1))
+    y = torch.tensor([0, 1, 2, 1, 0])
+
+    def by_hand(weight: Tensor) -> Tensor:
+        p = (x.flatten(1) @ weight.T).softmax(1) - nn.functional.one_hot(y, 3)
+        return 0.3 * (p @ weight).square().sum(1)
+
+    criterion = build_criterion(
+        None, name="", layers=[], auxiliary=[], dims=network.dims, classes=3, cross_entropy=1.0, input_gradient=0.3
+    )
+    seen = x.clone().requires_grad_()
+    logits, features = network.forward_features(seen)
+    terms = criterion(seen, logits, features, y)
+    torch.testing.assert_close(terms["input_gradient"], by_hand(network.weight.detach()))
+    terms["input_gradient"].sum().backward()
+    step = 1e-6
+    for place in ((0, 0), (2, 3)):
+        shift = torch.zeros(3, 4, dtype=torch.float64)
+        shift[place] = step
+        slope = (by_hand(network.weight.detach() + shift) - by_hand(network.weight.detach() - shift)).sum() / (2 * step)
+        assert network.weight.grad is not None
+        torch.testing.assert_close(network.weight.grad[place], slope, rtol=1e-6, atol=1e-8)
+
+
+def test_the_input_gradient_penalty_makes_gradients_smaller(digits: tuple[Tensor, Tensor], tmp_path: Path) -> None:
+    norms = {}
+    for weight in (0.0, 1.0):
+        network, _ = new_model([])
+        criterion = criterion_for(network, input_gradient=weight)
+        images, labels = (digits[0] * 255).to(torch.uint8), digits[1]
+        fit(
+            Learner(network, criterion, build_optimizer(network.parameters(), {}, NETWORK, {}), Generator().manual_seed(5)),
+            batches=partial(training_batches, images, labels, batch_size=32, pad=0, flip=False),
+            images=len(images),
+            epochs=8,
+            adversary=clean_only,
+            precision="fp32",
+            validate=lambda: 0.0,
+            checkpoint=tmp_path / f"{weight}.pt",
+            params={},
+            on_epoch=lambda row, rate: None,
+        )
+        x = digits[0].float().requires_grad_()
+        ce = nn.functional.cross_entropy(network.eval()(x), labels, reduction="sum")
+        norms[weight] = torch.autograd.grad(ce, x)[0].square().sum().item()
+    assert norms[1.0] < 0.5 * norms[0.0]
+
+
+def test_an_attack_on_predicted_labels_does_not_see_the_true_ones(trained: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    x, y = digits[0][:32], digits[1][:32]
+    wrong = (y + 1) % 10
+    attack = partial(bim, steps=1, rel_step_size=1.0)
+    images, labels, _ = mixed_with_attacked(
+        trained, x, wrong, Generator(), attack=attack, eps_range=(0.1, 0.1), clean_share=0.0, labels="predicted"
+    )
+    torch.testing.assert_close(images, attack(trained, x, trained(x).argmax(1), 0.1))
+    assert torch.equal(labels, wrong)  # the loss still has the true label
+    assert not torch.equal(images, attack(trained, x, wrong, 0.1))

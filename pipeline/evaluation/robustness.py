@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -18,17 +18,19 @@ Attack = Callable[..., Tensor]  # (model, x, y, eps, *, generator) -> x_adv
 
 
 class Trial(NamedTuple):
-    """One attack at one strength, as a row of the tables names it."""
+    """One attack at one strength, as a row of the tables names it, on all images or the first `images`. `eps` is the constant c
+    for C&W, which has no bound."""
 
     attack: str
     eps: float
     run: Attack
     batch_size: int
+    images: int | None = None
 
 
-def trials(attacks: Mapping[str, Attack], eps: Sequence[float], batch_size: int) -> list[Trial]:
+def trials(attacks: Mapping[str, Attack], eps: Sequence[float], batch_size: int, images: int | None = None) -> list[Trial]:
     """Every attack at every eps."""
-    return [Trial(name, value, attack, batch_size) for name, attack in attacks.items() for value in eps]
+    return [Trial(name, value, attack, batch_size, images) for name, attack in attacks.items() for value in eps]
 
 
 def noise_trials(
@@ -44,28 +46,38 @@ def noise_trials(
 def measure(
     model: nn.Module, images: Tensor, labels: Tensor, plan: Sequence[Trial], *, seed: int, keep: int
 ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """Runs every trial of `plan` on all images, and none at all as `clean`. images: (N, C, H, W) in [0, 1], labels: (N,).
+    """Runs every trial of `plan` on its images, and none at all as `clean`. images: (N, C, H, W) in [0, 1], labels: (N,).
 
     Returns one row per trial and image (image, label, attack, eps, prediction, correct, and linf, l2 and mse of the perturbation,
     mse being the mean over pixels) and the first `keep` adversarial images of each trial, float32, by "<attack>@<eps>".
     Each trial draws from a generator of its own, so that adding one changes no other.
     """
     clean = Trial("clean", 0.0, lambda model, x, y, eps, generator: x, max(trial.batch_size for trial in plan))
+    everything = [clean, *plan]
     frames, kept = [], {}
-    bar_interval = 0.2 if sys.stderr.isatty() else 20.0  # seconds; a log file gets a line now and then
-    with tqdm(total=len(images) * (len(plan) + 1), unit="img", file=sys.stderr, mininterval=bar_interval) as bar:
-        for trial in [clean, *plan]:
-            bar.set_description(f"{trial.attack} eps {trial.eps:g}")
-            generator = Generator(images.device).manual_seed(seed)
-            parts = []
-            for x, y in zip(images.split(trial.batch_size), labels.split(trial.batch_size), strict=True):
-                x_adv = trial.run(model, x, y, trial.eps, generator=generator)
-                parts.append((x_adv, _predict(model, x_adv)))
-                bar.update(len(x))
-            x_adv, prediction = (torch.cat(column) for column in zip(*parts, strict=True))
-            frames.append(_rows(trial, images, labels, x_adv, prediction))
+    with progress(sum(len(images[: trial.images]) for trial in everything)) as bar:
+        for trial in everything:
+            x_adv = attacked(model, images, labels, trial, seed=seed, bar=bar)
+            prediction = predict(model, x_adv, batch_size=trial.batch_size)
+            frames.append(_rows(trial, images[: trial.images], labels[: trial.images], x_adv, prediction))
             kept[f"{trial.attack}@{trial.eps:g}"] = x_adv[:keep].cpu().numpy()
     return pd.concat(frames, ignore_index=True), kept if keep else {}
+
+
+def progress(total: int) -> "tqdm[NoReturn]":
+    """A bar over images; a log file gets a line now and then."""
+    return tqdm(total=total, unit="img", file=sys.stderr, mininterval=0.2 if sys.stderr.isatty() else 20.0)
+
+
+def attacked(model: nn.Module, images: Tensor, labels: Tensor, trial: Trial, *, seed: int, bar: "tqdm[NoReturn]") -> Tensor:
+    """The adversarial images of one trial, (N, C, H, W) or the first of them, from a generator of its own; counted on `bar`."""
+    bar.set_description(f"{trial.attack} {trial.eps:g}", refresh=False)
+    generator, parts = Generator(images.device).manual_seed(seed), []
+    images, labels = images[: trial.images], labels[: trial.images]
+    for x, y in zip(images.split(trial.batch_size), labels.split(trial.batch_size), strict=True):
+        parts.append(trial.run(model, x, y, trial.eps, generator=generator))
+        bar.update(len(x))
+    return torch.cat(parts)
 
 
 def summary_metrics(outcomes: pd.DataFrame) -> dict[str, float]:
@@ -88,10 +100,10 @@ def clean_features(model: Network, images: Tensor, *, batch_size: int) -> dict[s
 
 
 @torch.no_grad()
-def _predict(model: nn.Module, x: Tensor) -> Tensor:
+def predict(model: nn.Module, images: Tensor, *, batch_size: int) -> Tensor:
+    """(N,) int64, in eval mode. images: (N, C, H, W) in [0, 1]."""
     with evaluating(model):
-        logits: Tensor = model(x)
-    return logits.argmax(1)
+        return torch.cat([model(x).argmax(1) for x in images.split(batch_size)])
 
 
 def _rows(trial: Trial, images: Tensor, labels: Tensor, x_adv: Tensor, prediction: Tensor) -> pd.DataFrame:

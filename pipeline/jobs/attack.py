@@ -1,28 +1,29 @@
 """Stage attack: every attack of the run on one model, image by image."""
 
 import os
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from pipeline.attacks import ATTACKS
+from pipeline.attacks.cw import cw
 from pipeline.attacks.mim import mim
-from pipeline.checkpoint import load_weights
+from pipeline.attacks.objective import joint
 from pipeline.config import Dataset, Evaluation, Params, pick
-from pipeline.data.batches import to_float
 from pipeline.data.image_set import load_splits
 from pipeline.device import set_up_device
-from pipeline.evaluation.robustness import Trial, clean_features, measure, noise_trials, summary_metrics, trials
+from pipeline.evaluation.robustness import Attack, Trial, clean_features, measure, noise_trials, summary_metrics, trials
 from pipeline.files import atomic_path, content_key
-from pipeline.models import NETWORKS
+from pipeline.jobs.learner import load_model, test_images
 from pipeline.tracking import track
+from pipeline.training.criterion import Criterion
 
 Arrays = dict[str, np.ndarray]
-CODE = ["attacks", "data", "evaluation", "jobs", "models"]  # rooms that the outcomes follow from
+CODE = ["attacks", "data", "evaluation", "jobs", "losses", "models", "training"]  # rooms that the outcomes follow from
 
 
 def attack_model(params: Params, dataset: str, method: str, seed: int) -> None:
@@ -33,14 +34,12 @@ def attack_model(params: Params, dataset: str, method: str, seed: int) -> None:
     evaluation, device = data.evaluation, set_up_device(params.compute.device, params.compute.threads)
     images_file, model_file = f"data/{dataset}.npz", f"models/{dataset}/{method}/{seed}.pt"
     splits = load_splits(images_file)
-    classes, mean, std = len(splits.classes), torch.from_numpy(splits.mean), torch.from_numpy(splits.std)
-    network = NETWORKS[data.network.name](classes, mean, std, **data.network.options).to(device)
-    trained_with = load_weights(network, model_file, device)
-    network = network.to(memory_format=torch.channels_last)
+    network, criterion, trained_with = load_model(model_file, device)
     used = {
         "evaluation": evaluation.model_dump(),
         "attacks": {name: params.attacks[name].model_dump() for name in params.run.attacks},
-        "noise": params.noise.model_dump(),
+        "measure": params.measure[method],
+        "headline_eps": data.headline_eps,
         "compute": {"device": device.type, "threads": params.compute.threads},
         "dataset": dataset,
         "method": method,
@@ -55,10 +54,9 @@ def attack_model(params: Params, dataset: str, method: str, seed: int) -> None:
         params={**used, "trained_with": trained_with},
         tags={"dataset": dataset, "method": method, "seed": str(seed), "stage": os.environ.get("DVC_STAGE", "attack")},
     ) as run:
-        count = len(splits.test.images) if evaluation.images == "all" else evaluation.images
-        images = to_float(torch.from_numpy(splits.test.images[:count]).to(device))
-        labels = torch.from_numpy(splits.test.labels[:count]).to(device)
-        outcomes, kept = measure(network, images, labels, _plan(params, evaluation), seed=seed, keep=_kept(evaluation, count))
+        images, labels = test_images(data, splits, device)
+        plan, keep = _plan(params, data, method, criterion), _kept(evaluation, len(images))
+        outcomes, kept = measure(network, images, labels, plan, seed=seed, keep=keep)
         features = clean_features(network, images, batch_size=evaluation.batch_size)
         _write(Path("data/attacks", dataset, method, str(seed)), outcomes, features, kept, labels.cpu().numpy())
         summary = summary_metrics(outcomes)
@@ -66,10 +64,31 @@ def attack_model(params: Params, dataset: str, method: str, seed: int) -> None:
     print(f"{dataset} {method} {seed}: " + ", ".join(f"{name} {value:.4g}" for name, value in summary.items()))
 
 
-def _plan(params: Params, evaluation: Evaluation) -> list[Trial]:
+def _plan(params: Params, data: Dataset, method: str, criterion: Criterion) -> list[Trial]:
+    """The l-inf attacks of the run at every eps, then what params.yaml, measure, has for this method."""
+    evaluation, kinds = data.evaluation, params.measure[method]
+    attacks = linf_attacks(params)
+    plan = trials(attacks, evaluation.eps + (evaluation.sweep if "sweep" in kinds else []), evaluation.batch_size)
+    if "cw" in kinds:
+        plan += cw_trials(params, evaluation, evaluation.c)
+    if "adaptive" in kinds:
+        objective = joint(criterion.losses)  # type: ignore[arg-type]  # a ModuleDict is one
+        adaptive = {f"adaptive_{name}": partial(attack, objective=objective) for name, attack in attacks.items()}
+        plan += trials(adaptive, [data.headline_eps], evaluation.batch_size)
+    if "noise" in kinds:
+        plan += noise_trials(mim, **params.noise.model_dump())
+    return plan
+
+
+def linf_attacks(params: Params) -> dict[str, Attack]:
+    """run.attacks with their options."""
     chosen = {name: params.attacks[name] for name in params.run.attacks}
-    attacks = {name: partial(ATTACKS[choice.name], **choice.options) for name, choice in chosen.items()}
-    return [*trials(attacks, evaluation.eps, evaluation.batch_size), *noise_trials(mim, **params.noise.model_dump())]
+    return {name: partial(ATTACKS[choice.name], **choice.options) for name, choice in chosen.items()}
+
+
+def cw_trials(params: Params, evaluation: Evaluation, constants: Sequence[float]) -> list[Trial]:
+    attack = partial(cw, **params.attacks["cw"].options)
+    return trials({"cw": attack}, constants, evaluation.batch_size, evaluation.cw_images)
 
 
 def _kept(evaluation: Evaluation, count: int) -> int:

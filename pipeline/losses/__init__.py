@@ -2,8 +2,20 @@
 
 from torch import nn
 
+from pipeline.losses.adp import ADP
+from pipeline.losses.atda import ATDA
 from pipeline.losses.center import CenterLoss
+from pipeline.losses.contrastive import Contrastive
 from pipeline.losses.hcp import HCP
 from pipeline.losses.pcl import PCL
+from pipeline.losses.triplet import Triplet
 
-LOSSES: dict[str, type[nn.Module]] = {"center": CenterLoss, "hcp": HCP, "pcl": PCL}
+LOSSES: dict[str, type[nn.Module]] = {
+    "adp": ADP,
+    "atda": ATDA,
+    "center": CenterLoss,
+    "contrastive": Contrastive,
+    "hcp": HCP,
+    "pcl": PCL,
+    "triplet": Triplet,
+}

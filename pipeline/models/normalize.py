@@ -12,8 +12,9 @@ class Normalize(nn.Module):
 
     def __init__(self, mean: Tensor, std: Tensor) -> None:
         super().__init__()
-        self.register_buffer("mean", mean.to(torch.float32).reshape(1, -1, 1, 1))
-        self.register_buffer("std", std.to(torch.float32).reshape(1, -1, 1, 1))
+        # copies: buffers that shared the caller's memory, or each other's, would be overwritten by the next load
+        self.register_buffer("mean", mean.to(torch.float32, copy=True).reshape(1, -1, 1, 1))
+        self.register_buffer("std", std.to(torch.float32, copy=True).reshape(1, -1, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         return (x - self.mean) / self.std

@@ -1,42 +1,46 @@
-"""A small batch-norm conv net for images from 8x8 to 32x32: minutes on a CPU, with the two feature layers of the papers' ResNet."""
+"""A small batch-norm conv net for images from 8x8 to 32x32: minutes on a CPU, with the five layers of the papers' ResNet."""
 
 from typing import Annotated
 
-from annotated_types import Ge, MinLen
+from annotated_types import Ge, Len
 from torch import Tensor, nn
 
-from pipeline.models.network import Features, Network
-from pipeline.models.normalize import Normalize
+from pipeline.models.network import FiveLayers, average
 
 Width = Annotated[int, Ge(1)]
 
 
-class SmallCNN(Network):
-    """Per entry of `widths` a 3x3 convolution (batch norm, ReLU) and 2x2 max pooling, then a 3x3 convolution to `gap` channels,
-    global average pooling (feature `gap`), a linear layer without activation (feature `fc`, as the 1024-d layer of the released PCL
-    network) and the classifier. Grey or colour, mean and std: (C,) of the training images.
+class SmallCNN(FiveLayers):
+    """Layers 1 to 4: a 3x3 convolution to widths[i], batch norm, ReLU; 2x2 max pooling ends the first two, global average pooling
+    the fourth. Layer 5: linear to `penultimate`, without activation, as the 1024-d layer of the released PCL network. The branch of
+    layer 3: global average pooling and a linear layer to `branch`. Grey or colour, mean and std: (C,) of the training images.
     """
 
-    LAYERS = ("gap", "fc")
-
     def __init__(
-        self, classes: int, mean: Tensor, std: Tensor, *, widths: Annotated[list[Width], MinLen(1)], gap: Width, fc: Width
+        self,
+        classes: int,
+        mean: Tensor,
+        std: Tensor,
+        *,
+        widths: Annotated[list[Width], Len(4, 4)],
+        branch: Width,
+        penultimate: Width,
     ) -> None:
-        super().__init__()
-        self.dims = {"gap": gap, "fc": fc}
-        blocks: list[nn.Module] = [Normalize(mean, std)]
-        channels = len(mean)
-        for width in widths:
-            blocks += [*_conv(channels, width), nn.MaxPool2d(2, ceil_mode=True)]  # ceil: never below 1x1
-            channels = width
-        self.trunk = nn.Sequential(*blocks, *_conv(channels, gap))
-        self.fc = nn.Linear(gap, fc)
-        self.classifier = nn.Linear(fc, classes)
-
-    def forward_features(self, x: Tensor) -> tuple[Tensor, Features]:
-        gap = self.trunk(x).mean(dim=(2, 3))  # (B, gap)
-        fc = self.fc(gap)  # (B, fc)
-        return self.classifier(fc), {"gap": gap, "fc": fc}
+        one, two, three, four = widths
+        super().__init__(
+            classes,
+            mean,
+            std,
+            layers=(
+                nn.Sequential(*_conv(len(mean), one), nn.MaxPool2d(2, ceil_mode=True)),
+                nn.Sequential(*_conv(one, two), nn.MaxPool2d(2, ceil_mode=True)),
+                nn.Sequential(*_conv(two, three)),
+                nn.Sequential(*_conv(three, four), average()),
+                nn.Linear(four, penultimate),
+            ),
+            dims=(one, two, branch, four, penultimate),
+            branches={"layer3": nn.Sequential(average(), nn.Linear(three, branch))},
+        )
 
 
 def _conv(channels: int, width: int) -> list[nn.Module]:

@@ -87,16 +87,24 @@ def features_panel(ax: Axes, x: np.ndarray, y: np.ndarray) -> None:
     """Scatter of the first two principal components, x: (N, D), y: (N,). The title states their share of the variance."""
     pca = PCA(n_components=2, svd_solver="full")
     z = pca.fit_transform(x.astype(float))[:DRAWN]  # (min(N, DRAWN), 2)
-    y, classes = y[:DRAWN], np.unique(y)
-    for place, name in enumerate(classes):
-        of_class = y == name
-        many = len(classes) > len(COLOURS)
-        colour = f"C{place % 10}" if many else COLOURS[place]
-        marker = "o" if many else MARKERS[place]
-        ax.scatter(z[of_class, 0], z[of_class, 1], s=9, color=colour, marker=marker, linewidths=0, alpha=0.75, label=str(name))
+    scatter(ax, z, y[:DRAWN])
     ax.set_title(f"{100 * pca.explained_variance_ratio_.sum():.0f} % of the variance")
     ax.set_xticks([])
     ax.set_yticks([])
+
+
+def class_style(place: int, classes: int) -> tuple[str, str]:
+    """Colour and marker of a class; with more classes than colours they can only be told apart roughly."""
+    return (f"C{place % 10}", "o") if classes > len(COLOURS) else (COLOURS[place], MARKERS[place])
+
+
+def scatter(ax: Axes, z: np.ndarray, y: np.ndarray, size: float = 9) -> None:
+    """One collection a class. z: (N, 2), y: (N,)."""
+    classes = np.unique(y)
+    for place, name in enumerate(classes):
+        colour, marker = class_style(place, len(classes))
+        points = z[y == name]
+        ax.scatter(points[:, 0], points[:, 1], s=size, color=colour, marker=marker, linewidths=0, alpha=0.75, label=str(name))
 
 
 def critical_difference_figure(statistics: pd.DataFrame, labels: dict[str, str]) -> Figure:

@@ -1,4 +1,5 @@
-"""The hcp paper's qualitative claims against the measured tables: holds, does not hold, or the 95 % intervals overlap.
+"""A paper's qualitative claims against the measured tables: holds, does not hold, or the 95 % intervals overlap. The claims of the
+hcp paper are here, those of the pcl paper in pcl_findings.py.
 
 Overlap is a cautious rule: all methods are tested on the same images, so their difference is known better than either value.
 """
@@ -8,7 +9,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from pipeline.reporting.outcomes import NOISE
+from pipeline.reporting.outcomes import NOISE, is_close
 
 HOLDS, FAILS, OPEN, MISSING = "holds", "does not hold", "within the 95 % interval", "not measured"
 ITERATIVE = ("bim", "mim", "pgd")
@@ -16,8 +17,8 @@ UNSURE = "no interval"  # one batch is one experiment: two numbers that cannot b
 
 
 class Claim(NamedTuple):
-    """`above` is above `below` less `margin`, in the measured and the published values of table `table`, under `attack` (bim,
-    clean, noise_sample or noise_batch) at every eps of the table."""
+    """`above` is above `below` less `margin`, in the measured and the published values of table `table`, under `attack` (clean, an
+    attack, noise_sample or noise_batch) at every eps of the table."""
 
     text: str
     table: int
@@ -68,7 +69,7 @@ def cell(table: pd.DataFrame, method: str, attack: str, eps: float | None = None
     but no pixel can move by more than 1: such a mean is a bound, and the interval reaches up to what the image range allows."""
     rows = table[(table["method"] == method) & (table["attack"] == attack) & table["measured"].notna()]
     if eps is not None:
-        rows = rows[rows["eps"] == eps]
+        rows = rows[is_close(rows["eps"], eps)]
     if rows.empty:
         return None
     row = rows.iloc[0]
@@ -115,24 +116,25 @@ def judge(claim: Claim, table: pd.DataFrame, dataset: str) -> list[Finding]:
 
 def _judge_at(claim: Claim, table: pd.DataFrame, dataset: str, eps: float) -> Finding:
     above, below = (cell(table, method, claim.attack, eps) for method in (claim.above, claim.below))
-    digits = 4 if claim.table == 3 else 1
+    noise = claim.attack.startswith(NOISE)
+    digits = 4 if noise else 1
     measured = f"{show(above, digits)} against {show(below, digits)}"
     paper = "-"
     if above and below and pd.notna(above.published) and pd.notna(below.published):
         paper = f"{above.published:.2f} against {below.published:.2f}"
-    text = f"{claim.text}, eps {eps:g}" if claim.attack == "bim" else claim.text
+    text = f"{claim.text}, eps {eps:g}" if eps > 0 and not noise else claim.text
     return Finding(dataset, text, order(above, below, claim.margin), measured, paper)
 
 
-def from_scratch_beats_softmax(table: pd.DataFrame, dataset: str, eps: float) -> Finding:
-    """table: table 2, one data set's rows."""
-    attacks = list(dict.fromkeys(table.loc[table["measured"].notna(), "attack"]))
-    pairs = {attack: [cell(table, method, attack, eps) for method in ("hcp_fs", "softmax_fs")] for attack in attacks}
-    verdict = together([order(above, below) for above, below in pairs.values()])
+def beats_under_every_attack(table: pd.DataFrame, dataset: str, claim: str, above: str, below: str, eps: float) -> Finding:
+    """table: one data set's rows. One verdict for all attacks at that eps."""
+    rows = table[table["measured"].notna() & is_close(table["eps"], eps)]
+    pairs = {attack: [cell(rows, method, attack, eps) for method in (above, below)] for attack in dict.fromkeys(rows["attack"])}
+    verdict = together([order(first, second) for first, second in pairs.values()])
     measured = "<br>".join(
-        f"{attack.upper()} {show(above, 1)} against {show(below, 1)}" for attack, (above, below) in pairs.items()
+        f"{attack.upper()} {show(first, 1)} against {show(second, 1)}" for attack, (first, second) in pairs.items()
     )
-    return Finding(dataset, f"HCP (FS) beats SM (FS) under every attack, eps {eps:g}", verdict, measured, "-")
+    return Finding(dataset, f"{claim}, eps {eps:g}", verdict, measured or "-", "-")
 
 
 def all_fooled(table: pd.DataFrame, dataset: str) -> Finding:
@@ -157,7 +159,7 @@ def count_text(orders: dict[str, str]) -> str:
 def iterative_beats_single_step(table: pd.DataFrame, dataset: str, headline_eps: float) -> Finding:
     """FGSM accuracy above that of each other attack, for each method. table: table 2, one data set's rows. Where it fails, the
     iterative attack is being misled, which is a sign of masked gradients."""
-    rows = table[table["measured"].notna() & (table["eps"] == headline_eps) & table["attack"].isin(ITERATIVE)]
+    rows = table[table["measured"].notna() & is_close(table["eps"], headline_eps) & table["attack"].isin(ITERATIVE)]
     orders = {
         f"{label} {attack.upper()}": order(cell(table, method, "fgsm", headline_eps), cell(table, method, attack, headline_eps))
         for method, label, attack in zip(rows["method"], rows["label"], rows["attack"], strict=True)
@@ -185,7 +187,8 @@ def hcp_findings(tables: dict[int, pd.DataFrame], headline_eps: dict[str, float]
         own = {number: table[table["dataset"] == dataset] for number, table in tables.items()}
         strengths = sorted(own[2].loc[own[2]["measured"].notna(), "eps"].unique())
         findings += [finding for claim in CLAIMS for finding in judge(claim, own[claim.table], dataset)]
-        findings += [from_scratch_beats_softmax(own[2], dataset, strength) for strength in strengths]
+        text = "HCP (FS) beats SM (FS) under every attack"
+        findings += [beats_under_every_attack(own[2], dataset, text, "hcp_fs", "softmax_fs", strength) for strength in strengths]
         findings.append(all_fooled(own[3], dataset))
         findings.append(iterative_beats_single_step(own[2], dataset, eps))
         findings.append(falls_with_eps(own[2], own[1], dataset))

@@ -1,8 +1,11 @@
-"""The hcp tables as Markdown, laid out as in the paper: measured value, interval, published value; best of a column bold."""
+"""Tables as Markdown, laid out as in the paper: measured value, interval, published value; best of a column bold. The layout of
+the hcp tables is here, that of the pcl tables in pcl_markdown.py."""
 
 from collections.abc import Callable
 
 import pandas as pd
+
+from pipeline.reporting.outcomes import ADAPTIVE, CW
 
 TITLES = {
     1: "Table 1: clean accuracy",
@@ -33,14 +36,28 @@ def markdown_table(rows: pd.DataFrame) -> str:
     return str(rows.to_markdown(index=False, disable_numparse=True))
 
 
+def attack_text(attack: str) -> str:
+    """`PGD`, `C&W`, `PGD, adaptive`."""
+    name = attack.removeprefix(ADAPTIVE)
+    text = "C&W" if name == CW else name.upper()
+    return text if name == attack else f"{text}, adaptive"
+
+
 def name_attack(attack: str, eps: float) -> str:
-    return "clean" if attack == "clean" else f"{attack.upper()}, eps {eps:g}"
+    if attack == "clean":
+        return "clean"
+    return f"{attack_text(attack)}, {'c' if attack == CW else 'eps'} {eps:g}"
+
+
+def interval_text(row: pd.Series) -> str:
+    """`44.0 [39.0, 49.0]`; with several seeds `44.0 ± 0.8 [39.0, 49.0]`, the std over seeds."""
+    spread = f" ± {row['seed_std']:.1f}" if row["seeds"] > 1 else ""
+    return f"{row['measured']:.1f}{spread} [{row['ci95_low']:.1f}, {row['ci95_high']:.1f}]"
 
 
 def value_text(row: pd.Series) -> str:
-    """`44.0 [39.0, 49.0] (paper 50.00, -6.0)`; with several seeds `44.0 ± 0.8 [39.0, 49.0]`, the std over seeds."""
-    spread = f" ± {row['seed_std']:.1f}" if row["seeds"] > 1 else ""
-    text = f"{row['measured']:.1f}{spread} [{row['ci95_low']:.1f}, {row['ci95_high']:.1f}]"
+    """`44.0 [39.0, 49.0] (paper 50.00, -6.0)`."""
+    text = interval_text(row)
     return text if pd.isna(row["published"]) else f"{text} (paper {row['published']:.2f}, {row['difference']:+.1f})"
 
 
@@ -59,34 +76,53 @@ def published_text(row: pd.Series) -> str:
     return f"{row['published']:.2f}"
 
 
-def grid(rows: pd.DataFrame, columns: pd.Series, value: str, text: Callable[[pd.Series], str]) -> str:
-    """A line per method, a column per name in `columns` (one name for each of `rows`), both in order of appearance. The largest
-    `value` of a column is bold, unless the whole column ties."""
-    best = rows.groupby(columns)[value].transform("max")
-    tied = rows.groupby(columns)[value].transform("min") == best
-    cells = {method: {"method": str(label)} for method, label in zip(rows["method"], rows["label"], strict=True)}
-    for index, row in rows.iterrows():
-        cell = text(row)
-        bold = row[value] == best.loc[index] and not tied.loc[index]  # type: ignore[call-overload]
-        cells[row["method"]][str(columns.loc[index])] = f"**{cell}**" if bold else cell  # type: ignore[call-overload]
-    names = ["method", *dict.fromkeys(columns.astype(str))]
+def grid(
+    rows: pd.DataFrame,
+    *,
+    lines: pd.Series,
+    columns: pd.Series,
+    value: str,
+    text: Callable[[pd.Series], str],
+    best: pd.Series | None,
+    head: str = "method",
+) -> str:
+    """`rows` as a table: `lines` and `columns` name the line and the column of each of them, in order of appearance. Where rows
+    have the same name in `best`, the one with the largest `value` is bold, unless they tie."""
+    cells: dict[str, dict[str, str]] = {name: {head: name} for name in dict.fromkeys(lines)}
+    bold = pd.Series(False, index=rows.index)
+    if best is not None:
+        values = rows.groupby(best)[value]
+        bold = (values.transform("max") == rows[value]) & (values.transform("min") != rows[value])
+    for (_, row), line, column, is_bold in zip(rows.iterrows(), lines, columns, bold, strict=True):
+        if column in cells[line]:
+            raise ValueError(f"two values for {line}, {column}; have two methods the same name under `labels` in params.yaml?")
+        cells[line][column] = f"**{text(row)}**" if is_bold else text(row)
+    names = [head, *dict.fromkeys(columns)]
     return markdown_table(pd.DataFrame(list(cells.values())).reindex(columns=names).astype(object).fillna("-"))
+
+
+def methods_by(rows: pd.DataFrame, columns: pd.Series, value: str, text: Callable[[pd.Series], str]) -> str:
+    """A line per method, a column per name in `columns`, the best of a column bold."""
+    return grid(rows, lines=rows["label"], columns=columns, value=value, text=text, best=columns)
 
 
 def measured_part(number: int, table: pd.DataFrame) -> list[str]:
     """Table 1: a column per data set; 2: a table per data set and eps; 3 and 4: a table per data set."""
     if number == 1:
-        return [grid(table, table["dataset"], "measured", value_text)]
+        return [methods_by(table, table["dataset"], "measured", value_text)]
     parts = []
     for dataset, rows in table.groupby("dataset", sort=False):
         if number == 2:
             for eps, same_eps in rows.groupby("eps"):
-                parts += [f"### {dataset}, eps {eps:g}", grid(same_eps, same_eps["attack"].str.upper(), "measured", value_text)]
+                parts += [
+                    f"### {dataset}, eps {eps:g}",
+                    methods_by(same_eps, same_eps["attack"].str.upper(), "measured", value_text),
+                ]
         elif number == 3:
-            parts += [f"### {dataset}", grid(rows, "stop: " + rows["stop"], "measured", noise_text)]
+            parts += [f"### {dataset}", methods_by(rows, "stop: " + rows["stop"], "measured", noise_text)]
         else:
             names = pd.Series([name_attack(a, e) for a, e in zip(rows["attack"], rows["eps"], strict=True)], index=rows.index)
-            parts += [f"### {dataset}", grid(rows, names, "measured", value_text)]
+            parts += [f"### {dataset}", methods_by(rows, names, "measured", value_text)]
     return parts
 
 
@@ -96,19 +132,32 @@ def published_part(number: int, table: pd.DataFrame) -> list[str]:
         return []
     pairs = zip(table["dataset"], table["attack"], table["eps"], strict=True)
     names = [d if number in (1, 3) else f"{d} {name_attack(a, e)}" for d, a, e in pairs]
-    return ["### Published, not measured here", grid(table, pd.Series(names, index=table.index), "published", published_text)]
+    return ["### Published, not measured here", methods_by(table, pd.Series(names, index=table.index), "published", published_text)]
 
 
-def schedule_text(epochs: dict[str, dict[str, int]], paper: dict[str, int]) -> str:
-    """epochs, paper: epochs by name (pretrain, train), ours by data set."""
+def schedule_text(epochs: dict[str, dict[str, int]], paper: dict[str, dict[str, int]]) -> str:
+    """epochs: {data set: {name: ours}}; paper: {name: {data set or `all`: its}}, `published_epochs`. For a data set that the paper
+    does not have, its shortest schedule counts."""
     shared: dict[str, list[str]] = {}
     for dataset, named in epochs.items():
-        shared.setdefault(", ".join(f"{n} {name}" for name, n in named.items()), []).append(dataset)
+        shared.setdefault(", ".join(f"{named[name]} {name}" for name in paper if name in named), []).append(dataset)
     ours = "; ".join(f"{text} ({', '.join(datasets)})" for text, datasets in shared.items())
-    theirs = ", ".join(f"{n} {name}" for name, n in paper.items())
-    full = all(named.get(name, 0) >= n for named in epochs.values() for name, n in paper.items())
+    theirs = ", ".join(f"{_lengths(lengths)} {name}" for name, lengths in paper.items())
+    full = all(
+        named.get(name, 0) >= lengths.get(dataset, lengths.get("all", min(lengths.values())))
+        for dataset, named in epochs.items()
+        for name, lengths in paper.items()
+    )
     verdict = "the paper's length" if full else "reduced against the paper, so a lower value here does not refute it"
     return f"Epochs: {ours}; the paper {theirs}: {verdict}."
+
+
+def _lengths(lengths: dict[str, int]) -> str:
+    """`200`, or `50 (mnist) or 200 (cifar10, svhn)`."""
+    shared: dict[int, list[str]] = {}
+    for dataset, n in lengths.items():
+        shared.setdefault(n, []).append(dataset)
+    return " or ".join(str(n) if datasets == ["all"] else f"{n} ({', '.join(datasets)})" for n, datasets in shared.items())
 
 
 def run_text(table: pd.DataFrame, schedule: str) -> str:

@@ -1,10 +1,11 @@
-"""Reads what the attack stage left, data/attacks/<dataset>/<method>/<seed>/, and reduces it to one row per attack and eps.
+"""Reads what the attack stage left, data/attacks/<dataset>/<method>/<seed>/, and reduces it to one row per attack and eps (C&W: c).
 
 Only what is asked for is read, so folders of methods that were removed from params.yaml do not show up anywhere.
 """
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,39 @@ import pandas as pd
 PAPER_METHODS = ("softmax_fs", "at", "center", "pcl", "hcp", "hcp_fs", "hcp_m_p", "hcp_m_np", "hcp_p_np", "hcp_at")
 PAPER_ATTACKS = ("clean", "fgsm", "bim", "mim")
 NOISE = "noise_"  # noise_sample and noise_batch: the noise measurement under either stop rule
+ADAPTIVE = "adaptive_"  # adaptive_fgsm and so on: the attack on CE + prototype loss
+CW = "cw"  # its column eps holds the first value of the constant c
+
+
+class Strengths(NamedTuple):
+    """What the tables show of one data set: each eps of the l-inf attacks, each c of C&W, and one of either for tables at one
+    strength. What was measured besides (the sweep of pcl figure 7) stays out of them."""
+
+    eps: list[float]
+    c: list[float]
+    headline_eps: float
+    headline_c: float
+
+
+def is_close(values: pd.Series, eps: float) -> pd.Series:
+    """Equal as printed in a table: 8/255 is 0.031373 there."""
+    return (values - eps).abs() < 1e-6
+
+
+def at_strengths(cells: pd.DataFrame, strengths: dict[str, Strengths], *, headline: bool) -> pd.Series:
+    """Which rows are clean or attacked as the tables show it, at every strength or at that of the headline; noise is not."""
+
+    def shown(dataset: str, attack: str, eps: float) -> bool:
+        if attack == "clean" or attack.startswith(NOISE):
+            return attack == "clean"
+        own = strengths[dataset]
+        values = [own.headline_c] if attack == CW else [own.headline_eps]
+        if not headline:
+            values = own.c if attack == CW else own.eps
+        return any(abs(value - eps) < 1e-6 for value in values)
+
+    found = [shown(d, a, e) for d, a, e in zip(cells["dataset"], cells["attack"], cells["eps"], strict=True)]
+    return pd.Series(found, index=cells.index, dtype=bool)
 
 
 def in_paper_order(names: Iterable[str], paper: tuple[str, ...] = PAPER_METHODS) -> list[str]:
@@ -35,12 +69,13 @@ def attack_file(folder: Path, dataset: str, method: str, seed: int, name: str) -
 
 def summarise(outcomes: pd.DataFrame) -> pd.DataFrame:
     """One folder's outcomes -> a row per (attack, eps) in order of appearance: images, accuracy and fooled in %, mse and mse_std
-    over the images."""
+    over the images; chance: % of the images in the largest class, what always answering the same class gets right."""
     groups = outcomes.astype({"attack": str, "mse": float}).groupby(["attack", "eps"], sort=False)
     cells = groups.agg(
         images=("image", "size"), accuracy=("correct", "mean"), mse=("mse", "mean"), mse_std=("mse", "std")
     ).reset_index()
     cells["accuracy"] *= 100.0
+    cells["chance"] = 100.0 * groups["label"].agg(lambda labels: labels.value_counts(normalize=True).max()).to_numpy()
     cells["fooled"] = 100.0 - cells["accuracy"]
     return cells
 
@@ -50,10 +85,10 @@ def load_cells(folder: Path, *, datasets: list[str], methods: list[str], seeds: 
     was not attacked on the same number of images as its neighbours."""
     frames = []
     for dataset in datasets:
-        for method in in_paper_order(methods):
+        for method in methods:
             for seed in seeds:
                 path = attack_file(folder, dataset, method, seed, "outcomes.parquet")
-                cells = summarise(pd.read_parquet(path, columns=["image", "attack", "eps", "correct", "mse"]))
+                cells = summarise(pd.read_parquet(path, columns=["image", "label", "attack", "eps", "correct", "mse"]))
                 cells.insert(0, "dataset", dataset)
                 cells.insert(1, "method", method)
                 cells.insert(2, "seed", seed)
@@ -69,19 +104,30 @@ def load_cells(folder: Path, *, datasets: list[str], methods: list[str], seeds: 
 def load_noise(
     folder: Path, *, datasets: list[str], methods: list[str], seeds: list[int], stops: list[str]
 ) -> dict[str, dict[str, dict[str, np.ndarray]]]:
-    """{stop rule: {dataset: {method: noise (seeds * N,)}}}; noise: mean over an image's pixels of the squared perturbation."""
+    """{stop rule: {dataset: {method: noise (seeds * N,)}}} of the methods whose noise was measured; noise: mean over an image's
+    pixels of the squared perturbation."""
 
-    def of_seed(dataset: str, method: str, seed: int, stop: str) -> np.ndarray:
-        path = attack_file(folder, dataset, method, seed, "outcomes.parquet")
-        return pd.read_parquet(path, columns=["mse"], filters=[("attack", "==", NOISE + stop)])["mse"].to_numpy(float)
+    def of_method(dataset: str, method: str, stop: str) -> np.ndarray:
+        files = [attack_file(folder, dataset, method, seed, "outcomes.parquet") for seed in seeds]
+        frames = [pd.read_parquet(path, columns=["mse"], filters=[("attack", "==", NOISE + stop)]) for path in files]
+        return pd.concat(frames)["mse"].to_numpy(float)
 
-    return {
-        stop: {
-            dataset: {m: np.concatenate([of_seed(dataset, m, seed, stop) for seed in seeds]) for m in in_paper_order(methods)}
-            for dataset in datasets
-        }
-        for stop in stops
-    }
+    result: dict[str, dict[str, dict[str, np.ndarray]]] = {stop: {} for stop in stops}
+    for stop in stops:
+        for dataset in datasets:
+            noise = {method: of_method(dataset, method, stop) for method in in_paper_order(methods)}
+            result[stop][dataset] = {method: values for method, values in noise.items() if len(values)}
+    return result
+
+
+def load_layers(
+    folder: Path, *, dataset: str, method: str, seed: int, layers: Iterable[str] = ()
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """({layer: features of the clean test images (N, D)}, labels (N,)) of those `layers` that the model has, else of its last."""
+    with np.load(attack_file(folder, dataset, method, seed, "features.npz"), allow_pickle=False) as arrays:
+        names = [str(name) for name in arrays["layers"]]
+        chosen = [name for name in layers if name in names] or names[-1:]
+        return {name: arrays[name] for name in chosen}, arrays["label"]
 
 
 def load_features(
@@ -90,8 +136,8 @@ def load_features(
     """{dataset: {method: (features of the last layer (N, D), labels (N,), the layer's name)}}."""
 
     def last_layer(dataset: str, method: str) -> tuple[np.ndarray, np.ndarray, str]:
-        with np.load(attack_file(folder, dataset, method, seed, "features.npz"), allow_pickle=False) as arrays:
-            layer = str(arrays["layers"][-1])
-            return arrays[layer], arrays["label"], layer
+        layers, labels = load_layers(folder, dataset=dataset, method=method, seed=seed)
+        (name,) = layers
+        return layers[name], labels, name
 
-    return {dataset: {method: last_layer(dataset, method) for method in in_paper_order(methods)} for dataset in datasets}
+    return {dataset: {method: last_layer(dataset, method) for method in methods} for dataset in datasets}

@@ -1,12 +1,22 @@
 """What others measured: published.csv, the one file that holds their figures.
 
 One figure a row: paper (hcp, pcl, robustbench), table, dataset, method (as the table calls it), variant, setting, attack, budget
-(for l-inf attacks eps in [0, 1] pixels), metric, value, std, and `key`: the method of params.yaml that the row is about.
+(for l-inf attacks eps in [0, 1] pixels, for C&W its first c), metric, value, std, and `key`: the method of params.yaml that the
+row is about.
 
+hcp
     softmax-fs -> softmax_fs    at-pgd -> at      center -> center    pcl -> pcl      M+P -> hcp_m_p      P+NP -> hcp_p_np
     hcp, M+P+NP -> hcp          hcp-fs -> hcp_fs  hcp+at-pgd -> hcp_at                M+NP -> hcp_m_np
+pcl
+    softmax -> softmax_fs       pcl ("Ours") -> pcl_deep              pcl+at-fgsm -> pcl_at_fgsm          pcl+at-pgd -> pcl_at_pgd
+    at-kurakin [31] -> at_fgsm  yu [45] -> yu     adp [16] -> adp     madry [17] -> madry                 atda-song [46] -> atda
+    input-gradient-reg [33] -> input_gradient     center -> center_deep                    contrastive, triplet -> the same
+    table 8, "Ours" -> pcl_at_pgd: its clean accuracies are those of table 3's PGD-trained model; CIFAR-100: pcl_deep's
+    table 11, layers=none -> softmax_fs, layers=1 .. 5 -> pcl_1 .. pcl_5, layers=4+5 -> pcl, layers=3+4+5 -> pcl_deep
+    table 13, key = target: vgg19 -> vgg, at-kurakin -> vgg_at_fgsm, pcl -> pcl_at_pgd (its value from VGG-19 is that of
+    table 3's PGD-trained model); the source is in `setting`
 
-Rows of the pcl paper have no key. Misprints are kept as printed.
+Misprints are kept as printed.
 """
 
 from pathlib import Path
@@ -31,24 +41,52 @@ def published_value(published: pd.DataFrame, **where: str | float) -> float:
     return float(rows["value"].iloc[0])
 
 
-def published_epochs(published: pd.DataFrame) -> dict[str, int]:
-    """The schedule of the hcp paper, by the names of params.yaml: pretrain, train."""
-    rows = published[(published["paper"] == "hcp") & (published["metric"] == "epochs")]
-    return {str(name): int(value) for name, value in zip(rows["variant"], rows["value"], strict=True)}
+def published_epochs(published: pd.DataFrame, paper: str) -> dict[str, dict[str, int]]:
+    """The schedule of a paper by the names of params.yaml: {pretrain: {data set or `all`: epochs}, train: ...}."""
+    rows = published[(published["paper"] == paper) & published["table"].str.startswith("sec") & (published["metric"] == "epochs")]
+    result: dict[str, dict[str, int]] = {}
+    for name, dataset, value in zip(rows["variant"], rows["dataset"], rows["value"], strict=True):
+        result.setdefault(str(name), {})[str(dataset)] = int(value)
+    return result
 
 
-def published_table(published: pd.DataFrame, number: int) -> pd.DataFrame:
-    """Table `number` of the hcp paper as dataset, method, attack, eps, metric, published, published_std. Table 3 is the noise
-    measurement with the authors' stop rule, which the outcomes call noise_batch."""
-    rows = published[(published["paper"] == "hcp") & (published["table"] == str(number))]
+def _columns(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "dataset": rows["dataset"],
             "method": rows["key"],
-            "attack": "noise_batch" if number == 3 else rows["attack"],
+            "attack": rows["attack"],
             "eps": rows["budget"].fillna(0.0),  # clean
             "metric": rows["metric"],
             "published": rows["value"],
             "published_std": rows["std"],
         }
-    ).reset_index(drop=True)
+    )
+
+
+def hcp_published(published: pd.DataFrame, number: int) -> pd.DataFrame:
+    """Table `number` of the hcp paper as dataset, method, attack, eps, metric, published, published_std. Table 3 is the noise
+    measurement with the authors' stop rule, which the outcomes call noise_batch."""
+    table = _columns(published[(published["paper"] == "hcp") & (published["table"] == str(number))]).reset_index(drop=True)
+    return table.assign(attack="noise_batch") if number == 3 else table
+
+
+def pcl_published(published: pd.DataFrame, number: int) -> pd.DataFrame:
+    """An accuracy table of the pcl paper, as `hcp_published` with the column `setting`: white-box, adaptive, or `from SOURCE` for
+    images made on another model. Table 4 comes with the conventional values, which it repeats from table 3."""
+    pcl = published[published["paper"] == "pcl"]
+    rows = pcl[pcl["table"] == str(number)]
+    transfer = pcl[pcl["table"] == "13"]
+    keys = dict(zip(transfer["method"], transfer["key"], strict=True))  # a source as table 13 calls it -> its key
+    names = rows["setting"].str.removeprefix("transfer-").str.removeprefix("from-").map(keys)
+    setting = rows["setting"].where(names.isna(), "from " + names)
+    if number == 13:
+        setting = setting.where(rows["setting"] != "white-box", "from " + rows["key"])
+    table = _columns(rows).assign(setting=setting.where(rows["attack"] != "clean", "white-box"))
+    if number == 4:
+        usual = pcl_published(published, 3)
+        known = (
+            usual["dataset"].isin(table["dataset"]) & usual["method"].isin(table["method"]) & usual["attack"].isin(table["attack"])
+        )
+        table = pd.concat([table, usual[known & (usual["setting"] == "white-box") & (usual["attack"] != "clean")]])
+    return table.reset_index(drop=True)

@@ -1,16 +1,20 @@
-"""metrics/report.md: the verdict, the findings, then every table, figure and statistic of metrics/ on one page."""
+"""metrics/report.md: the verdict, then for each paper its findings, tables, figures and statistics, all from metrics/."""
 
-import json
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
 from pipeline.reporting.findings import FAILS, HOLDS, MISSING, OPEN, UNSURE, Finding, hcp_findings
 from pipeline.reporting.markdown import markdown_table
+from pipeline.reporting.outcomes import Strengths
+from pipeline.reporting.pcl_findings import pcl_findings
 from pipeline.reporting.published import load_published, published_value
 from pipeline.reporting.statistics_text import read_statistics, scalar
 
-FIGURES = {
+HCP_TABLES = (1, 2, 3, 4)
+PCL_TABLES = (3, 4, 5, 6, 7, 8, 9, 11, 12, 13)
+HCP_FIGURES = {
     "hcp_figure2.png": (
         "HCP figure 2: noise of the unbounded attack, per image. Box: quartiles, whiskers: 5 and 95 %, line: median, diamond: "
         "mean; red: methods with the HCP loss."
@@ -18,22 +22,47 @@ FIGURES = {
     "hcp_figure3.png": "HCP figure 3: first two principal components of the final layer's features, clean test images, first seed.",
     "hcp_critical_difference.png": "Critical difference: mean ranks, best on the left; a bar joins methods that do not differ.",
 }
+PCL_FIGURES = {
+    "pcl_figure1.png": (
+        "PCL figure 1: a penultimate layer of two neurons, trained for this figure, first seed. Points: clean test images; lines "
+        "lead from some of them to their PGD twins, which are hollow where they are misclassified."
+    ),
+    "pcl_figure4.png": "PCL figure 4: t-SNE of the last layer's features, clean test images, first seed.",
+    "pcl_figure5.png": "PCL figure 5: t-SNE of the features at layers of different depth, clean test images, first seed.",
+    "pcl_figure6.png": (
+        "PCL figure 6: the two neurons of figure 1 after different epochs, with the clean accuracy; stars: class centres. Mind the "
+        "scale of each panel."
+    ),
+    "pcl_figure7.png": "PCL figure 7: accuracy against eps; at eps 0 that of clean images.",
+}
+FINDINGS_TEXT = (
+    "What the paper claims, against the measured values: *holds* or *does not hold* when the 95 % intervals lie apart, *within "
+    "the 95 % interval* when they overlap, *no interval* where one batch gives one value. Bracketed: the interval. Claims without "
+    "an eps are judged at that of the first table. The interval covers the choice of test images only, for times it is the range "
+    "over repeats; how much another training run would differ is the spread over seeds in the tables."
+)
 
 
-def read_tables(metrics: Path) -> dict[int, pd.DataFrame]:
-    """The four tables by number, as `hcp_tables` wrote them."""
-    return {number: pd.read_csv(metrics / "tables" / f"hcp_table{number}.csv") for number in (1, 2, 3, 4)}
+class Run(NamedTuple):
+    """What was run. epochs: a sentence for each paper, `schedule_text`; strengths: by data set; discrepancies: path of that page,
+    seen from the report."""
+
+    datasets: list[str]
+    seeds: list[int]
+    strengths: dict[str, Strengths]
+    hcp_epochs: str
+    pcl_epochs: str
+    discrepancies: str
 
 
-def intro(clean: pd.DataFrame, datasets: list[str], seeds: list[int], schedule: str) -> str:
-    """clean: table 1."""
-    unknown = [name for name in datasets if clean.loc[clean["dataset"] == name, "published"].isna().all()]
-    missing = f" (not in the paper: {', '.join(unknown)})" if unknown else ""
+def intro(run: Run) -> str:
     return (
-        "This page sets the results of the paper on hyperspherical class prototypes (HCP) against what this pipeline measures: "
-        "every method trained under one protocol, attacked white-box, with the published value beside the measured one. "
-        f"Data sets: {', '.join(datasets)}{missing}. "
-        f"Seeds: {', '.join(str(seed) for seed in seeds)}. {schedule}"
+        "This page sets the results of two papers, on hyperspherical class prototypes (HCP) and on the prototype conformity loss "
+        "(PCL), against what this pipeline measures: every method trained under one protocol and attacked by one set of attacks, "
+        "with the published value beside the measured one. "
+        f"Data sets: {', '.join(run.datasets)}. Seeds: {', '.join(str(seed) for seed in run.seeds)}. "
+        f"HCP: {run.hcp_epochs} PCL: {run.pcl_epochs} Where the PCL paper and its released code differ, and what is done here: "
+        f"[docs/discrepancies.md]({run.discrepancies})."
     )
 
 
@@ -43,50 +72,15 @@ def warning(published: pd.DataFrame) -> str:
         for attack in ("reported", "autoattack")
     )
     return (
-        "> **This is not the last word.** No AutoAttack and no attack that knows the prototypes is in this pipeline "
-        "yet, so every accuracy under attack is an upper bound on robustness. A similar published defence, the released "
-        f"PCL model, fell from {stated:.2f} % to {kept:.2f} % under AutoAttack (RobustBench, Mustafa2019)."
+        "> **This is not the last word.** No AutoAttack is in this pipeline yet, so every accuracy under attack is an upper bound "
+        f"on robustness. The released PCL model fell from {stated:.2f} % to {kept:.2f} % under AutoAttack (RobustBench, "
+        "Mustafa2019)."
     )
 
 
-def verdict_rows(values: dict[str, dict[str, float]], labels: dict[str, str]) -> pd.DataFrame:
-    """values: one data set of summary.json. The strongest attack is the one that leaves the least accuracy, chosen per method."""
-    rows = []
-    for method, of_method in values.items():
-        attacks = {name: value for name, value in of_method.items() if name not in ("clean", "noise_mse")}
-        worst = min(attacks, key=lambda name: attacks[name]) if attacks else ""
-        noise = of_method.get("noise_mse")
-        rows.append(
-            {
-                "method": labels.get(method, method),
-                "clean": f"{of_method['clean']:.2f}",
-                "strongest measured attack": f"{attacks[worst]:.2f} ({worst.upper()})" if worst else "-",
-                "noise MSE": "-" if noise is None else f"{noise:.4f}",
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def verdict_part(summary: dict[str, dict[str, dict[str, float]]], headline_eps: dict[str, float], labels: dict[str, str]) -> str:
-    parts = ["## In short"]
-    for dataset, values in summary.items():
-        parts.append(
-            f"**{dataset}**: accuracy in %, clean and under the attack that leaves least at eps {headline_eps[dataset]:g}; mean "
-            "noise that the unbounded attack needs (table 3; stop rule `sample` where it was measured)."
-        )
-        parts.append(markdown_table(verdict_rows(values, labels)))
-    return "\n\n".join(parts)
-
-
-def findings_part(findings: list[Finding]) -> str:
+def findings_part(paper: str, findings: list[Finding]) -> str:
     """A table per data set: claim, verdict, measured, published."""
-    parts = [
-        "## Findings",
-        "What the paper claims, against the measured values: *holds* or *does not hold* when the 95 % intervals lie apart, *within "
-        "the 95 % interval* when they overlap, *no interval* where one batch gives one value. Bracketed: the interval. FGSM is "
-        "compared with the iterative attacks at the eps of the table above. The interval covers the choice of test images only; "
-        "how much another training run would differ is the spread over seeds in the tables below.",
-    ]
+    parts = [f"## {paper}: findings", FINDINGS_TEXT]
     for dataset in dict.fromkeys(finding.dataset for finding in findings):
         own = [finding for finding in findings if finding.dataset == dataset]
         verdicts = [finding.verdict for finding in own]
@@ -98,9 +92,9 @@ def findings_part(findings: list[Finding]) -> str:
     return "\n\n".join(parts)
 
 
-def figures_part(metrics: Path) -> str:
-    parts = ["## Figures"]
-    for name, text in FIGURES.items():
+def figures_part(metrics: Path, paper: str, figures: dict[str, str]) -> str:
+    parts = [f"## {paper}: figures"]
+    for name, text in figures.items():
         if (metrics / "figures" / name).is_file():
             parts += [f"![{text}](figures/{name})", f"*{text}*"]
     return "\n\n".join(parts)
@@ -113,31 +107,50 @@ def misprints_part(statistics: pd.DataFrame, published: pd.DataFrame) -> str:
     cw = {"paper": "pcl", "dataset": "cifar10", "method": "pcl+at-fgsm", "setting": "white-box", "attack": "cw"}
     table3, table5 = (published_value(published, table=table, budget=0.1, **cw) for table in ("3", "5"))
     n, df = scalar(statistics, "published", "blocks"), scalar(statistics, "published", "df")
+    table8, plain, trained = (
+        published_value(published, paper="pcl", dataset="cifar100", attack="clean", table=table, key=key)
+        for table, key in (("8", "pcl_at_pgd"), ("3", "pcl_deep"), ("3", "pcl_at_pgd"))
+    )
     lines = [
         f"- HCP tables 2 and 4 give AT on SVHN under BIM as {table2:.2f} and {table4:.2f}.",
         f"- HCP section 5.3 counts ({n:.0f} - 1) x {df:.0f} = {(n - 1) * df:.0f} degrees of freedom; the test has {df:.0f}.",
         f"- PCL table 3 gives {table3:g} where table 5 gives {table5:g} (CIFAR-10, PCL with FGSM training, C&W with c = 0.1).",
+        f"- PCL table 8 compares one model with ATDA; its clean accuracy on CIFAR-100, {table8:.1f}, is that of the model without "
+        f"adversarial training ({plain:.2f} in table 3, {trained:.2f} with), on the other data sets that of the one with it.",
     ]
     return "\n\n".join(["## Known misprints in the papers", "\n".join(lines)])
 
 
-def hcp_report(
-    metrics: Path, *, datasets: list[str], seeds: list[int], headline_eps: dict[str, float], schedule: str, labels: dict[str, str]
-) -> str:
-    """The whole page from the files in `metrics`. headline_eps: by data set that was run; schedule: `schedule_text`."""
+def tables_part(metrics: Path, names: list[str]) -> list[str]:
+    return [(metrics / "tables" / f"{name}.md").read_text().rstrip() for name in names]
+
+
+def read_tables(metrics: Path, paper: str, numbers: tuple[int, ...]) -> dict[int, pd.DataFrame]:
+    """The long CSV files by number of the table."""
+    return {number: pd.read_csv(metrics / "tables" / f"{paper}_table{number}.csv") for number in numbers}
+
+
+def report(metrics: Path, run: Run) -> str:
+    """The whole page from the files in `metrics`."""
     published = load_published()
-    summary = json.loads((metrics / "summary.json").read_text())
     statistics = read_statistics(metrics / "tables" / "hcp_statistics.csv")
-    tables = read_tables(metrics)
+    headline_eps = {dataset: own.headline_eps for dataset, own in run.strengths.items()}
+    headline_c = {dataset: own.headline_c for dataset, own in run.strengths.items()}
+    sweep = pd.read_csv(metrics / "tables" / "pcl_figure7.csv")
+    hcp = hcp_findings(read_tables(metrics, "hcp", HCP_TABLES), headline_eps)
+    pcl = pcl_findings(read_tables(metrics, "pcl", PCL_TABLES), sweep, headline_eps, headline_c)
     parts = [
-        "# Hyperspherical class prototypes: published and measured",
-        intro(tables[1], datasets, seeds, schedule),
-        verdict_part(summary, headline_eps, labels),
+        "# Prototype defences, HCP and PCL: published and measured",
+        intro(run),
+        *tables_part(metrics, ["verdict"]),
         warning(published),
-        findings_part(hcp_findings(tables, headline_eps)),
-        *[(metrics / "tables" / f"hcp_table{number}.md").read_text().rstrip() for number in tables],
-        figures_part(metrics),
-        (metrics / "tables" / "hcp_statistics.md").read_text().rstrip(),
+        findings_part("HCP", hcp),
+        findings_part("PCL", pcl),
+        *tables_part(metrics, [f"hcp_table{number}" for number in HCP_TABLES]),
+        figures_part(metrics, "HCP", HCP_FIGURES),
+        *tables_part(metrics, ["hcp_statistics"]),
+        *tables_part(metrics, [f"pcl_table{number}" for number in PCL_TABLES]),
+        figures_part(metrics, "PCL", PCL_FIGURES),
         misprints_part(statistics, published),
         "## How to make this page again",
         "`dvc repro` in the folder of params.yaml re-runs whatever changed, this page last.",

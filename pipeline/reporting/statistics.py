@@ -10,7 +10,7 @@ from scikit_posthocs import posthoc_nemenyi_friedman
 from scipy import stats
 
 from pipeline.reporting.outcomes import NOISE, first_present, in_paper_order
-from pipeline.reporting.published import published_table
+from pipeline.reporting.published import hcp_published
 
 COLUMNS = ["group", "statistic", "method", "other", "value", "printed", "note"]
 SCALARS = ("chi2", "p", "df", "blocks", "critical_value", "critical_distance")
@@ -62,7 +62,7 @@ def measured_blocks(cells: pd.DataFrame, methods: list[str]) -> pd.DataFrame:
 
 def published_blocks(published: pd.DataFrame) -> pd.DataFrame:
     """Tables 1-3 of the hcp paper: data set x (clean, FGSM, BIM, MIM, MSE) by method."""
-    rows = pd.concat([published_table(published, number) for number in (1, 2, 3)])
+    rows = pd.concat([hcp_published(published, number) for number in (1, 2, 3)])
     return rows.pivot(index=["dataset", "attack", "eps"], columns="method", values="published")
 
 

@@ -1,22 +1,48 @@
-"""What a training step minimises: cross entropy plus a loss on each of some feature layers (hcp section 4, pcl eq. 8)."""
+"""What a training step minimises: cross entropy plus a loss on each of some feature layers (hcp section 4, pcl eq. 8-10)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
 class Criterion(nn.Module):
-    """logits (B, K), features {layer: (B, D)}, y (B,) -> {"ce": (B,), "<loss>[<layer>]": (B,), ...}. Holds the prototypes."""
+    """images (B, C, H, W), logits (B, K), features {layer: (B, D)}, y (B,) -> {"ce": (B,), "<loss>[<layer>]": (B,), ...}.
 
-    def __init__(self, losses: dict[str, nn.Module], name: str) -> None:
+    Holds the prototypes (in `losses`) and the linear classifiers of the auxiliary branches (`heads`), neither of which the network
+    needs to predict. Besides the network's layers a loss can be on `logits`. Weights: `cross_entropy` of the CE term, which is left
+    out at 0, and `input_gradient` of |d CE / d x|^2 over the pixels (Ross & Doshi-Velez, AAAI 2018, eq. 5), for which the images
+    must have `requires_grad` before the network sees them.
+    """
+
+    def __init__(
+        self,
+        losses: Mapping[str, nn.Module],
+        heads: Mapping[str, nn.Module],
+        name: str,
+        cross_entropy: float,
+        input_gradient: float,
+    ) -> None:
         super().__init__()
-        self.losses = nn.ModuleDict(losses)
-        self.terms = ["ce", *(f"{name}[{layer}]" for layer in losses)]
+        self.losses, self.heads = nn.ModuleDict(losses), nn.ModuleDict(heads)
+        self.cross_entropy, self.input_gradient = cross_entropy, input_gradient
+        self.terms = [
+            *(["ce"] if cross_entropy else []),
+            *(f"{name}[{layer}]" for layer in losses),
+            *(f"ce[{layer}]" for layer in heads),
+            *(["input_gradient"] if input_gradient else []),
+        ]
 
-    def forward(self, logits: Tensor, features: dict[str, Tensor], y: Tensor) -> dict[str, Tensor]:
-        values = [F.cross_entropy(logits, y, reduction="none")]
+    def forward(self, x: Tensor, logits: Tensor, features: Mapping[str, Tensor], y: Tensor) -> dict[str, Tensor]:
+        features = {**features, "logits": logits}
+        ce = F.cross_entropy(logits, y, reduction="none")
+        values = [self.cross_entropy * ce] if self.cross_entropy else []
         values += [loss(features[layer], y) for layer, loss in self.losses.items()]
+        values += [F.cross_entropy(head(features[layer]), y, reduction="none") for layer, head in self.heads.items()]
+        if self.input_gradient:
+            gradient = torch.autograd.grad(ce.sum(), x, create_graph=True)[0]
+            values.append(self.input_gradient * gradient.square().sum(dim=(1, 2, 3)))
         return dict(zip(self.terms, values, strict=True))
 
     def prototypes(self) -> dict[str, list[nn.Parameter]]:
@@ -29,11 +55,22 @@ class Criterion(nn.Module):
 
 
 def build_criterion(
-    loss: Callable[[int, int], nn.Module] | None, name: str, layers: list[str], dims: dict[str, int], classes: int
+    loss: Callable[[int, int], nn.Module] | None,
+    *,
+    name: str,
+    layers: Sequence[str],
+    auxiliary: Sequence[str],
+    dims: Mapping[str, int],
+    classes: int,
+    cross_entropy: float,
+    input_gradient: float,
 ) -> Criterion:
-    """A `loss(classes, dim)`, called `name`, on each of `layers` of a network with feature widths `dims`; None for cross entropy
-    alone. Raises ValueError for a layer that the network does not have."""
-    unknown = [layer for layer in layers if layer not in dims]
+    """A `loss(classes, dim)`, called `name`, on each of `layers`, None for none, and a linear classifier on each of `auxiliary`;
+    `dims`: the network's feature widths. Raises ValueError for a layer that is neither the network's nor `logits`."""
+    dims = {**dims, "logits": classes}
+    unknown = [layer for layer in dict.fromkeys([*layers, *auxiliary]) if layer not in dims]
     if unknown:
         raise ValueError(f"layers: the network has no {', '.join(unknown)}, choose from {', '.join(dims)}")
-    return Criterion({} if loss is None else {layer: loss(classes, dims[layer]) for layer in layers}, name)
+    losses = {} if loss is None else {layer: loss(classes, dims[layer]) for layer in layers}
+    heads = {layer: nn.Linear(dims[layer], classes) for layer in auxiliary}
+    return Criterion(losses, heads, name, cross_entropy, input_gradient)

@@ -46,7 +46,7 @@ def fit(
             bar.set_description(f"epoch {epoch + 1}/{epochs}", refresh=False)
             set_learning_rates(learner.optimizer, epoch, epochs)
             start = time.perf_counter()
-            row = _epoch(learner, batches(learner.generator), adversary, precision, bar)
+            row = run_epoch(learner, batches(learner.generator), adversary, precision, bar)
             rate = images / (time.perf_counter() - start)
             row = {"epoch": epoch + 1, "lr": learner.optimizer.param_groups[0]["lr"], **row, "validation_accuracy": validate()}
             rows.append(row)
@@ -57,7 +57,7 @@ def fit(
     return rows
 
 
-def _epoch(
+def run_epoch(
     learner: Learner,
     batches: Iterator[tuple[Tensor, Tensor]],
     adversary: Adversary,
@@ -76,8 +76,8 @@ def _epoch(
     for clean, labels in batches:
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             x, y, weight = adversary(network, clean, labels, learner.generator)
-            logits, features = network.forward_features(x)
-        terms = criterion(logits.float(), {name: feature.float() for name, feature in features.items()}, y)
+            logits, features = network.forward_features(x.requires_grad_(bool(criterion.input_gradient)))
+        terms = criterion(x, logits.float(), {name: feature.float() for name, feature in features.items()}, y)
         values = torch.stack([(weight * term).sum() for term in terms.values()])  # (T,)
         optimizer.zero_grad(set_to_none=True)
         values.sum().backward()

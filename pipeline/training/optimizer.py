@@ -1,6 +1,6 @@
 """SGD with settings of their own for the network and for each kind of prototype."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -10,9 +10,12 @@ Settings = Mapping[str, Any]  # lr, momentum, weight_decay, milestones, gamma
 
 
 def build_optimizer(
-    network: nn.Module, prototypes: Mapping[str, list[nn.Parameter]], settings: Settings, prototype_settings: Mapping[str, Settings]
+    weights: Iterable[nn.Parameter],
+    prototypes: Mapping[str, list[nn.Parameter]],
+    settings: Settings,
+    prototype_settings: Mapping[str, Settings],
 ) -> SGD:
-    """One parameter group for the network and one for each name in `prototypes`.
+    """One parameter group, `network`, for the weights of network and auxiliary classifiers, and one for each name in `prototypes`.
 
     Raises ValueError when `prototype_settings` does not name exactly the prototypes that the loss has.
     """
@@ -21,7 +24,7 @@ def build_optimizer(
             f"prototypes: the loss has {', '.join(prototypes) or 'none'}, "
             f"settings are given for {', '.join(prototype_settings) or 'none'}"
         )
-    groups = [{"params": list(network.parameters()), "name": "network", **settings}]
+    groups = [{"params": list(weights), "name": "network", **settings}]
     groups += [{"params": prototypes[name], "name": name, **prototype_settings[name]} for name in prototypes]
     return SGD([{**group, "base_lr": group["lr"]} for group in groups])
 

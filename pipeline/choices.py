@@ -1,0 +1,82 @@
+"""A name and its options, where params.yaml chooses one of several implementations (source, network, loss, attack).
+
+The options are checked against the keyword-only parameters of the function or class that the name stands for.
+"""
+
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, create_model, model_validator
+from pydantic_core import PydanticCustomError
+
+Lookup = Mapping[str, Callable[..., Any]]
+RULES = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Choice(BaseModel):
+    """One of several implementations by `name`; the other keys are its options."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    kind: ClassVar[str]
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+    @model_validator(mode="after")
+    def _is_known(self, info: ValidationInfo) -> Self:
+        lookup = (info.context or {}).get(self.kind)
+        if lookup is not None and (problems := _choice_problems(self, lookup)):
+            raise PydanticCustomError("choice", "{problems}", {"problems": problems})
+        return self
+
+
+class SourceChoice(Choice):
+    kind = "sources"
+
+
+class NetworkChoice(Choice):
+    kind = "networks"
+
+
+class LossChoice(Choice):
+    kind = "losses"
+
+
+class AttackChoice(Choice):
+    kind = "attacks"
+
+
+def problems_of(error: ValidationError) -> list[str]:
+    """One line a problem: path, what is wrong, what was found there."""
+    problems = []
+    for item in error.errors():
+        where = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "choice":
+            problems += [f"{where}.{problem}" for problem in item["ctx"]["problems"]]
+        elif item["type"] in ("missing", "extra_forbidden"):
+            problems.append(f"{where}: {'is missing' if item['type'] == 'missing' else 'is not a parameter here'}")
+        else:
+            problems.append(f"{where or 'the file'}: {item['msg'].removeprefix('Value error, ')} (got {item['input']!r})")
+    return problems
+
+
+def _choice_problems(choice: Choice, lookup: Lookup) -> list[str]:
+    """Checks options against the keyword-only parameters without default of what the name stands for; those are what params.yaml
+    must say. Keyword-only parameters with a default are handed over by code."""
+    if choice.name not in lookup:
+        return [f"name: unknown {choice.name!r}, choose from {', '.join(sorted(lookup))}"]
+    target = lookup[choice.name]
+    function = target.__init__ if inspect.isclass(target) else target
+    hints = typing.get_type_hints(function, include_extras=True)
+    options = [p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
+    fields: dict[str, Any] = {option: (hints[option], ...) for option in options}
+    schema = create_model(choice.name, __config__=RULES, **fields)
+    try:
+        schema.model_validate(choice.options)
+    except ValidationError as error:
+        return [f"{problem}; options of {choice.name}: {', '.join(options) or 'none'}" for problem in problems_of(error)]
+    return []

@@ -1,0 +1,67 @@
+"""Reads what is measured beside the attacks: data/transfer, data/planes and data/cost."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+
+class Plane(NamedTuple):
+    """One method with a penultimate layer of two features. epochs: (E,), accuracy: (E,) in %, clean: (E, N, 2) clean test features
+    after each epoch, adversarial: (N, 2) PGD twins of the trained model, correct: (N,) is the prediction on the twin right,
+    centres: (E, K, 2) or None."""
+
+    epochs: np.ndarray
+    accuracy: np.ndarray
+    clean: np.ndarray
+    adversarial: np.ndarray
+    correct: np.ndarray
+    centres: np.ndarray | None
+
+
+class Planes(NamedTuple):
+    """label: (N,); eps: of the twins; methods: Plane by method."""
+
+    label: np.ndarray
+    eps: float
+    methods: dict[str, Plane]
+
+
+def stage_file(path: Path, stage: str) -> Path:
+    if not path.is_file():
+        raise ValueError(f"there is no {path}; run `dvc repro {stage}`")
+    return path
+
+
+def load_transfer(folder: Path, *, datasets: list[str], seeds: list[int]) -> pd.DataFrame:
+    """data/transfer/<dataset>/<seed>.csv as cells: dataset, method (the target), seed, setting (`from SOURCE`), attack, eps,
+    images, accuracy in %."""
+    frames = []
+    for dataset in datasets:
+        for seed in seeds:
+            rows = pd.read_csv(stage_file(folder / dataset / f"{seed}.csv", "transfer"))
+            frames.append(rows.assign(dataset=dataset, seed=seed, setting="from " + rows["source"], method=rows["target"]))
+    columns = ["dataset", "method", "seed", "setting", "attack", "eps", "images", "accuracy"]
+    return pd.concat(frames, ignore_index=True)[columns]
+
+
+def load_cost(folder: Path, *, datasets: list[str]) -> pd.DataFrame:
+    """data/cost/<dataset>.csv with the column dataset in front: method, repeat, seconds (one epoch), images, network, batch_size,
+    device, threads."""
+    frames = [pd.read_csv(stage_file(folder / f"{dataset}.csv", "cost")).assign(dataset=dataset) for dataset in datasets]
+    return pd.concat(frames, ignore_index=True)
+
+
+def load_planes(folder: Path, *, datasets: list[str], methods: list[str]) -> dict[str, Planes]:
+    """data/planes/<dataset>/<method>.npz by data set."""
+    result = {}
+    for dataset in datasets:
+        planes = {}
+        for method in methods:
+            with np.load(stage_file(folder / dataset / f"{method}.npz", "planes"), allow_pickle=False) as file:
+                arrays = dict(file)
+            epochs, accuracy, clean, adversarial, correct = (arrays[name] for name in Plane._fields[:-1])
+            planes[method] = Plane(epochs, accuracy, clean, adversarial, correct, arrays.get("centres"))
+        result[dataset] = Planes(arrays["label"], float(arrays["eps"]), planes)
+    return result

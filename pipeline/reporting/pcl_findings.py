@@ -1,0 +1,186 @@
+"""The pcl paper's qualitative claims against the measured tables; the verdicts are those of findings.py."""
+
+from itertools import pairwise
+
+import pandas as pd
+
+from pipeline.reporting.findings import (
+    FAILS,
+    HOLDS,
+    ITERATIVE,
+    MISSING,
+    Claim,
+    Finding,
+    Value,
+    beats_under_every_attack,
+    cell,
+    count_text,
+    falls_with_eps,
+    iterative_beats_single_step,
+    judge,
+    order,
+    show,
+    together,
+)
+from pipeline.reporting.markdown import attack_text
+from pipeline.reporting.outcomes import CW
+from pipeline.reporting.pcl_cost import RATIO
+from pipeline.reporting.pcl_tables import ADAPTIVE_SETTING, LINF, PCL_FAMILY, WHITE_BOX
+
+NAMES = {
+    "softmax_fs": "softmax",
+    "pcl_deep": "PCL",
+    "pcl_at_fgsm": "PCL + AT (FGSM)",
+    "pcl_at_pgd": "PCL + AT (PGD)",
+    "center_deep": "center loss on the same layers",
+    "contrastive": "contrastive loss",
+    "triplet": "triplet loss",
+    "softmax_deep": "deep softmax",
+}
+LAYERS = ("pcl_5", "pcl_4", "pcl_3", "pcl_2", "pcl_1")  # table 11, deepest first
+CLAIMS = (
+    Claim("PCL loses at most 1 point of clean accuracy against softmax", 3, "pcl_deep", "softmax_fs", "clean", 1.0),
+    Claim("PCL + AT (PGD) beats Madry under PGD", 5, "pcl_at_pgd", "madry", "pgd"),
+    Claim("PCL + AT (FGSM) beats adversarial training with FGSM under PGD", 5, "pcl_at_fgsm", "at_fgsm", "pgd"),
+    Claim("PCL without AT beats the ADP ensemble under PGD", 5, "pcl_deep", "adp", "pgd"),
+    Claim("PCL without AT beats input gradient regularisation under PGD", 5, "pcl_deep", "input_gradient", "pgd"),
+    Claim("PCL + AT (PGD) beats ATDA under PGD", 8, "pcl_at_pgd", "atda", "pgd"),
+    Claim("PCL + AT (PGD) beats ATDA in clean accuracy", 8, "pcl_at_pgd", "atda", "clean"),
+)
+EVERY_ATTACK = (  # claim, table, above, below; at the headline eps
+    ("PCL beats softmax under every attack", 3, "pcl_deep", "softmax_fs"),
+    ("Adversarial training with FGSM makes PCL more robust", 3, "pcl_at_fgsm", "pcl_deep"),
+    ("Adversarial training with PGD makes PCL more robust", 3, "pcl_at_pgd", "pcl_deep"),
+    *((f"PCL beats {NAMES[other]}", 9, "pcl_deep", other) for other in ("center_deep", "contrastive", "triplet", "softmax_deep")),
+)
+
+
+def in_setting(table: pd.DataFrame, setting: str) -> pd.DataFrame:
+    return table[table["setting"] == setting]
+
+
+def counted(dataset: str, claim: str, orders: dict[str, str]) -> Finding:
+    """One verdict for several comparisons, with how many hold and which do not."""
+    verdict = together(list(orders.values()))
+    known = {name: found for name, found in orders.items() if found != MISSING}
+    return Finding(dataset, claim, verdict, count_text(known) if known else "-", "-")
+
+
+def under_cw(table: pd.DataFrame, dataset: str, c: float) -> Finding:
+    """table: table 3, white-box."""
+    above, below = (cell(table, method, CW, c) for method in ("pcl_deep", "softmax_fs"))
+    paper = f"{above.published:.2f} against {below.published:.2f}" if above and below and pd.notna(above.published) else "-"
+    text = f"{show(above, 1)} against {show(below, 1)}"
+    return Finding(dataset, f"PCL beats softmax under C&W, c {c:g}", order(above, below), text, paper)
+
+
+def deeper_is_better(table: pd.DataFrame, dataset: str) -> list[Finding]:
+    """table: table 11, one data set's rows."""
+    values = {method: cell(table, method, "pgd") for method in (*LAYERS, "pcl", "pcl_deep", "softmax_fs")}
+    chain = {f"layer {a[-1]} over {b[-1]}": order(values[a], values[b]) for a, b in pairwise(LAYERS)}
+    names = {"softmax_fs": "none", "pcl": "4+5", **{method: f"layer {method[-1]}" for method in LAYERS}}
+    best = {f"3+4+5 over {name}": order(values["pcl_deep"], values[method]) for method, name in names.items()}
+    return [
+        counted(dataset, "The deeper the layer with the PCL loss, the better under PGD: 5 > 4 > 3 > 2 > 1", chain),
+        counted(dataset, "PCL on layers 3+4+5 is the best choice of layers under PGD", best),
+    ]
+
+
+def published_drop(table: pd.DataFrame) -> float:
+    """The most that an adaptive attack costs in the paper's table 4, over all data sets."""
+    keys = ["dataset", "method", "attack", "eps"]
+    rows = in_setting(table, ADAPTIVE_SETTING).merge(in_setting(table, WHITE_BOX), on=keys)
+    return float((rows["published_y"] - rows["published_x"]).max())
+
+
+def adaptive_costs_little(table: pd.DataFrame, dataset: str, drop: float) -> list[Finding]:
+    """table: table 4, one data set's rows. Knowing the prototypes costs each PCL model at most `drop` points under each attack."""
+    findings = []
+    for method in PCL_FAMILY:
+        pairs = {
+            attack: [cell(in_setting(table, setting), method, attack) for setting in (ADAPTIVE_SETTING, WHITE_BOX)]
+            for attack in LINF
+        }
+        pairs = {attack: pair for attack, pair in pairs.items() if None not in pair}
+        verdict = together([order(adaptive, usual, drop) for adaptive, usual in pairs.values()])
+        measured = "<br>".join(f"{attack.upper()} {show(a, 1)} against {show(b, 1)}" for attack, (a, b) in pairs.items())
+        claim = f"{NAMES[method]}: an attack that knows the prototypes takes at most {drop:.2g} points more"
+        findings.append(Finding(dataset, claim, verdict, measured or "-", "-"))
+    return findings
+
+
+def black_box_above_white_box(table: pd.DataFrame, dataset: str) -> Finding:
+    """table: table 3, one data set's rows. The reverse would be a sign of masked gradients."""
+    orders = {}
+    for method in PCL_FAMILY:
+        for attack in (*LINF, CW):
+            outside, inside = (cell(in_setting(table, setting), method, attack) for setting in ("from vgg", WHITE_BOX))
+            orders[f"{NAMES[method]} {attack_text(attack)}"] = order(outside, inside)
+    return counted(dataset, "Images made on VGG-19 harm PCL less than its own", orders)
+
+
+def own_images_harm_most(table: pd.DataFrame, dataset: str) -> Finding:
+    """table: table 13, one data set's rows: the white-box value of each target is the lowest of its column."""
+    rows, orders = table[table["measured"].notna()], {}
+    for target, column in rows.groupby("method", sort=False):
+        own = cell(in_setting(column, f"from {target}"), str(target), "pgd")
+        for setting in column["setting"]:
+            if setting != f"from {target}":
+                other = cell(in_setting(column, str(setting)), str(target), "pgd")
+                orders[f"{column['label'].iloc[0]} {setting}"] = order(other, own)
+    return counted(dataset, "PGD images made on a model itself harm it most (table 13)", orders)
+
+
+def falls_to_zero(sweep: pd.DataFrame, dataset: str) -> Finding:
+    """sweep: figure 7, one data set's rows; PCL without adversarial training at the largest eps."""
+    rows = sweep[(sweep["method"] == "pcl_deep") & sweep["attack"].isin(LINF)]
+    claim = "PCL falls to 0 % when nothing bounds the noise but the image range"
+    if rows.empty:
+        return Finding(dataset, claim, MISSING, "-", "-")
+    last = rows[rows["eps"] == rows["eps"].max()]
+    measured = ", ".join(f"{attack.upper()} {value:.1f}" for attack, value in zip(last["attack"], last["measured"], strict=True))
+    verdict = HOLDS if (last["measured"] == 0).all() else FAILS
+    return Finding(dataset, f"{claim} (figure 7)", verdict, f"eps {last['eps'].iloc[0]:g}: {measured}", "-")
+
+
+def cost_value(cost: pd.DataFrame, method: str) -> Value | None:
+    """cost: table 12, one data set's rows. The interval is the range over the repeats."""
+    rows = cost[(cost["method"] == method) & (cost["metric"] == RATIO)]
+    if rows.empty:
+        return None
+    row = rows.iloc[0]
+    return Value(row["measured"], row["low"], row["high"], row["published"], False)
+
+
+def costs_at_most(cost: pd.DataFrame, dataset: str) -> list[Finding]:
+    findings = []
+    for other in ("contrastive", "triplet"):
+        theirs, ours = cost_value(cost, other), cost_value(cost, "pcl_deep")
+        paper = f"{ours.published:.2f} against {theirs.published:.2f}" if ours and theirs else "-"
+        claim = f"An epoch of PCL costs at most as much as one of {NAMES[other]} (times cross entropy's)"
+        findings.append(Finding(dataset, claim, order(theirs, ours), f"{show(ours, 2)} against {show(theirs, 2)}", paper))
+    return findings
+
+
+def pcl_findings(
+    tables: dict[int, pd.DataFrame], sweep: pd.DataFrame, headline_eps: dict[str, float], headline_c: dict[str, float]
+) -> list[Finding]:
+    """tables: `pcl_table` by number, 12 `cost_table`; sweep: `sweep_table`; headlines: by data set that was run."""
+    findings, drop = [], published_drop(tables[4])
+    for dataset, eps in headline_eps.items():
+        own = {number: table[table["dataset"] == dataset] for number, table in tables.items()}
+        inside = in_setting(own[3], WHITE_BOX)
+        attacks = {3: inside[inside["attack"].isin(LINF)], 9: own[9][own[9]["attack"].isin(LINF)]}
+        findings += [beats_under_every_attack(attacks[n], dataset, text, a, b, eps) for text, n, a, b in EVERY_ATTACK]
+        findings.append(under_cw(inside, dataset, headline_c[dataset]))
+        findings += [finding for claim in CLAIMS for finding in judge(claim, own[claim.table], dataset)]
+        findings += deeper_is_better(own[11], dataset)
+        findings += adaptive_costs_little(own[4], dataset, drop)
+        findings += [black_box_above_white_box(own[3], dataset), own_images_harm_most(own[13], dataset)]
+        pcl = inside[inside["method"].isin(PCL_FAMILY)]
+        findings.append(iterative_beats_single_step(pcl, dataset, eps))
+        of_pcl = sweep[(sweep["dataset"] == dataset) & (sweep["method"] == "pcl_deep")]
+        under = of_pcl[of_pcl["attack"].isin(("fgsm", *ITERATIVE))]
+        findings += [falls_with_eps(under, of_pcl, dataset), falls_to_zero(of_pcl, dataset)]
+        findings += costs_at_most(own[12], dataset)
+    return findings

@@ -1,0 +1,142 @@
+"""The pcl paper's accuracy tables as Markdown, each laid out as in the paper."""
+
+from collections.abc import Callable
+
+import pandas as pd
+
+from pipeline.reporting.markdown import grid, interval_text, name_attack, published_text, run_text, value_text
+from pipeline.reporting.outcomes import CW
+from pipeline.reporting.pcl_tables import ADAPTIVE_SETTING, TABLES, UNKNOWN, WHITE_BOX
+
+Text = Callable[[pd.Series], str]
+LEGEND = (
+    "A cell is the accuracy in % with its 95 % Wilson interval (images of one seed), then the published value and measured minus "
+    "published where the paper has the data set and strength."
+)
+BEST = "The most robust method in bold."
+LEGENDS = {
+    3: "Black-box: the adversarial images were made on a VGG-19 trained on clean images only.",
+    4: (
+        "Adaptive: the attack climbs the joint loss, CE + prototype loss, so it knows the prototypes. `usual`: the same attack on "
+        "CE alone."
+    ),
+    8: (
+        "The paper does not say which of its models is meant. Its clean accuracy is that of the one trained on PGD images in table "
+        "3, except on CIFAR-100, where it is that of the one without adversarial training. Measured here: trained on PGD images."
+    ),
+    9: (
+        "The paper states eps 8/255 here and 0.03 in table 3, with the same values for softmax and PCL. Deep softmax is described "
+        "there, but has no column."
+    ),
+    11: (
+        "Layers as in the paper's table 1; the line before the last is layers 4+5, as the released code; the last is 3+4+5, the "
+        "paper's model."
+    ),
+    13: (
+        "Lines: the model that the images were made on; columns: the model that judges them. White-box underlined. The authors' "
+        "own model is taken to be the one trained on PGD images: its value on images from VGG-19 is table 3's black-box value of "
+        "that model and of no other; its white-box value is in no other table, and nearest to that model's."
+    ),
+}
+NOT_RUN = {"yu": "neither code nor the exact objective of [45] could be found"}
+
+
+def strength_names(rows: pd.DataFrame) -> pd.Series:
+    """`PGD, eps 0.1`; for C&W with the number of images, which is smaller than for the others."""
+    names = [name_attack(attack, eps) for attack, eps in zip(rows["attack"], rows["eps"], strict=True)]
+    images = [f" ({n} images)" if a == CW and pd.notna(n) else "" for a, n in zip(rows["attack"], rows["images"], strict=True)]
+    return pd.Series([name + count for name, count in zip(names, images, strict=True)], index=rows.index, dtype=object)
+
+
+def paper_grid(number: int, rows: pd.DataFrame, value: str, text: Text, labels: dict[str, str]) -> str:
+    """One data set's rows, of one setting where the lines are methods."""
+    strengths, columns = strength_names(rows), TABLES[number].columns
+    if columns == "attack":
+        return grid(rows, lines=rows["label"], columns=strengths, value=value, text=text, best=strengths)
+    if columns == "method":
+        return grid(rows, lines=strengths, columns=rows["label"], value=value, text=text, best=strengths, head="attack")
+    sources = rows["setting"].str.removeprefix("from ")
+
+    def marked(row: pd.Series) -> str:
+        return f"<u>{text(row)}</u>" if row["setting"] == f"from {row['method']}" else text(row)
+
+    names = sources.map(lambda name: labels.get(name, name))
+    return grid(rows, lines=names, columns=rows["label"], value=value, text=marked, best=None, head="source")
+
+
+def beside_usual(rows: pd.DataFrame, value: str, text: Text, usual_text: Text) -> Text:
+    """The text of an adaptive value with the conventional one behind it. rows: table 4."""
+    known = rows[(rows["setting"] == WHITE_BOX) & rows[value].notna()]
+    usual = {(row["dataset"], row["method"], row["attack"], row["eps"]): row for _, row in known.iterrows()}
+
+    def both(row: pd.Series) -> str:
+        other = usual.get((row["dataset"], row["method"], row["attack"], row["eps"]))
+        return text(row) if other is None or row["setting"] == WHITE_BOX else f"{text(row)}, usual {usual_text(other)}"
+
+    return both
+
+
+def split(number: int, rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """One data set's rows as (heading, rows) of each grid. Table 3: by setting; table 4: adaptive and clean, the paper's methods
+    and the others."""
+    if number == 3:
+        names = {WHITE_BOX: "white-box", "from vgg": "black-box"}
+        return [(f", {names[str(setting)]}", own) for setting, own in rows.groupby("setting", sort=False)]
+    if number == 4:
+        rows = rows[(rows["setting"] == ADAPTIVE_SETTING) | (rows["attack"] == "clean")]
+        rows = rows.sort_values("attack", key=lambda names: names != "clean", kind="stable")  # clean first, as in the paper
+        own = rows["method"].isin(TABLES[4].methods)
+        return [(name, part) for name, part in (("", rows[own]), (", methods not in the paper's table", rows[~own])) if len(part)]
+    return [("", rows)]
+
+
+def section(number: int, rows: pd.DataFrame, value: str, text: Text, labels: dict[str, str], level: str) -> list[str]:
+    """A heading and a grid for each data set and part. rows: with a `value`."""
+    parts = []
+    for dataset, own in rows.groupby("dataset", sort=False):
+        for name, part in split(number, own):
+            parts += [f"{level} {dataset}{name}", paper_grid(number, part, value, text, labels)]
+    return parts
+
+
+def missing_text(number: int, measured: pd.DataFrame, labels: dict[str, str]) -> str:
+    """Which of the table's methods have no measured value, and why."""
+    absent = [name for name in TABLES[number].methods if name not in set(measured["method"])]
+    if not absent:
+        return ""
+    why = [f"{labels.get(name, name)} ({NOT_RUN.get(name, 'not run')})" for name in absent]
+    return f"Measured values missing (-): {'; '.join(why)}."
+
+
+def with_gaps(number: int, measured: pd.DataFrame, labels: dict[str, str]) -> pd.DataFrame:
+    """The measured rows, and one without value wherever a method was not run under an attack that another was run under; the
+    methods of the paper first, in its order."""
+    place = ["dataset", "setting", "attack", "eps"]
+    methods = dict.fromkeys([*TABLES[number].methods, *measured["method"]])
+    names = pd.DataFrame([{"method": method, "label": labels.get(method, method)} for method in methods])
+    every = measured[place].drop_duplicates().merge(names, how="cross")
+    rows = every.merge(measured.drop(columns="label"), how="left", on=[*place, "method"])
+    return rows.assign(images=rows.groupby(place)["images"].transform("max"))
+
+
+def pcl_table_markdown(number: int, table: pd.DataFrame, schedule: str, labels: dict[str, str]) -> str:
+    """table: `pcl_table`; schedule: `schedule_text`. A whole .md file."""
+    labels = {**UNKNOWN, **labels}
+    measured, rest = table[table["measured"].notna()], table[table["measured"].isna()]
+    parts = [f"## PCL Table {number}: {TABLES[number].title}"]
+    legend = " ".join([LEGEND, *([] if TABLES[number].columns == "target" else [BEST]), *filter(None, [LEGENDS.get(number)])])
+    if measured.empty:
+        parts += [legend, "Nothing measured in this run."]
+    else:
+        parts += [run_text(measured, schedule), legend]
+
+        def ours(row: pd.Series) -> str:
+            return "-" if pd.isna(row["measured"]) else value_text(row)
+
+        text = beside_usual(measured, "measured", ours, interval_text) if number == 4 else ours
+        parts += section(number, with_gaps(number, measured, labels), "measured", text, labels, "###")
+        parts += filter(None, [missing_text(number, measured, labels)])
+    if len(rest):
+        text = beside_usual(table, "published", published_text, published_text) if number == 4 else published_text
+        parts += ["### Published, not measured here", *section(number, rest, "published", text, labels, "####")]
+    return "\n\n".join(parts) + "\n"

@@ -1,0 +1,80 @@
+"""The files of metrics/tables: each table as long CSV and as Markdown. Every function takes `cells`, see outcomes.py."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from pipeline.reporting.markdown import hcp_table_markdown
+from pipeline.reporting.outcomes import Strengths
+from pipeline.reporting.pcl_cost import cost_markdown, cost_table
+from pipeline.reporting.pcl_markdown import pcl_table_markdown
+from pipeline.reporting.pcl_tables import TABLES, pcl_cells, pcl_table, sweep_table
+from pipeline.reporting.statistics import hcp_groups, statistics_frame
+from pipeline.reporting.statistics_text import statistics_markdown
+from pipeline.reporting.tables import hcp_cells, hcp_tables
+from pipeline.reporting.verdict import summary, verdict_frame, verdict_markdown
+
+
+def write(out: Path, name: str, table: pd.DataFrame, text: str) -> None:
+    table.to_csv(out / f"{name}.csv", index=False)
+    (out / f"{name}.md").write_text(text)
+
+
+def write_hcp(
+    out: Path,
+    cells: pd.DataFrame,
+    published: pd.DataFrame,
+    schedule: str,
+    *,
+    strengths: dict[str, Strengths],
+    labels: dict[str, str],
+    methods: list[str],
+    compare: list[str],
+    alpha: float,
+) -> None:
+    """Tables 1-4 and the statistics of the hcp paper, over `methods`; compare, alpha: of the Friedman and Nemenyi tests."""
+    own = hcp_cells(cells, methods, strengths)
+    for number, table in hcp_tables(own, published, labels=labels, strengths=strengths).items():
+        write(out, f"hcp_table{number}", table, hcp_table_markdown(number, table, schedule))
+    statistics = statistics_frame(hcp_groups(own, published, compare, methods), published, alpha)
+    write(out, "hcp_statistics", statistics, statistics_markdown(statistics, labels))
+
+
+def write_pcl(
+    out: Path,
+    cells: pd.DataFrame,
+    transfer: pd.DataFrame,
+    published: pd.DataFrame,
+    schedule: str,
+    *,
+    strengths: dict[str, Strengths],
+    labels: dict[str, str],
+    methods: list[str],
+) -> None:
+    """The accuracy tables of the pcl paper; methods: run.pcl."""
+    own = pcl_cells(cells, transfer)
+    for number in TABLES:
+        table = pcl_table(number, own, published, strengths=strengths, labels=labels, own=methods)
+        write(out, f"pcl_table{number}", table, pcl_table_markdown(number, table, schedule, labels))
+
+
+def write_cost(
+    out: Path, cost: pd.DataFrame, published: pd.DataFrame, *, epochs: dict[str, dict[str, int]], labels: dict[str, str]
+) -> None:
+    table = cost_table(cost, published, epochs=epochs, labels=labels)
+    write(out, "pcl_table12", table, cost_markdown(table))
+
+
+def write_sweep(out: Path, cells: pd.DataFrame, *, sweep: dict[str, list[float]], labels: dict[str, str]) -> None:
+    """What pcl figure 7 is drawn from."""
+    sweep_table(cells, sweep=sweep, labels=labels).to_csv(out / "pcl_figure7.csv", index=False)
+
+
+def write_verdict(
+    out: Path, summary_file: Path, cells: pd.DataFrame, *, strengths: dict[str, Strengths], labels: dict[str, str]
+) -> None:
+    """verdict.csv and .md in `out`, and metrics/summary.json."""
+    verdicts = verdict_frame(cells, strengths, labels)
+    write(out, "verdict", verdicts, verdict_markdown(verdicts, strengths))
+    summary_file.write_text(json.dumps(summary(verdicts), indent=2) + "\n")

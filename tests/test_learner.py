@@ -1,0 +1,91 @@
+"""A model file alone rebuilds what was trained, and the attack that knows the prototypes ascends what it says."""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+
+from pipeline.attacks.bim import bim
+from pipeline.attacks.objective import joint
+from pipeline.checkpoint import load_state, save_state
+from pipeline.config import Params, load_params
+from pipeline.data.image_set import ImageSet, Splits
+from pipeline.jobs.learner import load_model, new_learner
+from pipeline.training.state import Learner
+
+CPU = torch.device("cpu")
+
+
+def splits(classes: int = 4, channels: int = 1) -> Splits:
+    rng = np.random.default_rng(0)
+    part = ImageSet(rng.integers(0, 256, (12, channels, 8, 8), dtype=np.uint8), np.arange(12) % classes)
+    mean = part.images.mean(axis=(0, 2, 3)) / 255
+    return Splits(part, part, part, [str(name) for name in range(classes)], mean, part.images.std(axis=(0, 2, 3)) / 255)
+
+
+def learner(method: str, seed: int = 0) -> tuple[Params, Learner]:
+    params = load_params(ROOT / "params.yaml")
+    return params, new_learner(params.datasets["digits"], params.methods[method], splits(), CPU, seed)
+
+
+def model_file(path: Path, method: str) -> Learner:
+    """As stage train writes it."""
+    params, made = learner(method)
+    recipe = params.methods[method]
+    network = params.datasets["digits"].networks[recipe.network].model_dump()
+    used = {"classes": 4, "channels": 1, "method": recipe.model_dump(), "network": network}
+    save_state(path, {"network": made.network.state_dict(), "criterion": made.criterion.state_dict(), "params": used})
+    return made
+
+
+@pytest.mark.parametrize("method", ["softmax_fs", "hcp", "adp", "atda", "pcl_auxiliary", "vgg"])
+def test_a_model_file_alone_rebuilds_network_and_prototypes(method: str, tmp_path: Path) -> None:
+    made = model_file(tmp_path / "a.pt", method)
+    network, criterion, params = load_model(tmp_path / "a.pt", CPU)
+    x = torch.rand(4, 1, 8, 8)
+    torch.testing.assert_close(network.eval()(x), made.network.eval()(x))
+    assert criterion.state_dict().keys() == made.criterion.state_dict().keys()
+    assert all(torch.equal(value, made.criterion.state_dict()[name]) for name, value in criterion.state_dict().items())
+    assert criterion.terms == made.criterion.terms
+    assert params["channels"] == 1
+
+
+def test_a_model_file_of_other_code_is_refused(tmp_path: Path) -> None:
+    model_file(tmp_path / "a.pt", "hcp")
+    state = load_state(tmp_path / "a.pt")
+    for path, change in (("b.pt", {"name": "small_cnn"}), ("c.pt", {**state["params"]["network"], "penultimate": 7})):
+        save_state(tmp_path / path, {**state, "params": {**state["params"], "network": change}})
+        with pytest.raises(ValueError, match=rf"{path} was made by another version of this code .*`dvc repro` makes it anew"):
+            load_model(tmp_path / path, CPU)
+
+
+def test_learners_of_one_seed_are_equal_and_of_two_seeds_differ() -> None:
+    one, same, other = learner("hcp")[1], learner("hcp")[1], learner("hcp", seed=1)[1]
+    for name, value in one.network.state_dict().items():
+        assert torch.equal(value, same.network.state_dict()[name])
+    assert not torch.equal(one.criterion.losses["layer5"].centres, other.criterion.losses["layer5"].centres)
+
+
+def test_members_of_an_ensemble_start_apart() -> None:
+    members = learner("adp")[1].network.members
+    assert not torch.equal(members[0].state_dict()["classifier.weight"], members[1].state_dict()["classifier.weight"])
+
+
+def test_the_joint_objective_is_cross_entropy_plus_the_losses_and_moves_the_features_away(tmp_path: Path) -> None:
+    made = learner("hcp")[1]
+    network, losses = made.network.eval().double(), made.criterion.losses.double()
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.rand(6, 1, 8, 8, dtype=torch.float64, generator=generator), torch.tensor([0, 1, 2, 0, 1, 2])
+    value, logits = joint(losses)(network, x, y)
+    _, features = network.forward_features(x)
+    by_hand = logits.logsumexp(1) - logits[torch.arange(6), y] + losses["layer4"](features["layer4"], y) + losses["layer5"](
+        features["layer5"], y
+    )  # fmt: skip
+    torch.testing.assert_close(value, by_hand)
+    attack = partial(bim, network, x, y, 0.1, steps=10, rel_step_size=0.25)
+    reached = {name: joint(losses)(network, x_adv, y)[0].sum() for name, x_adv in
+               {"joint": attack(objective=joint(losses)), "ce": attack()}.items()}  # fmt: skip
+    assert reached["joint"] > reached["ce"] > value.sum()

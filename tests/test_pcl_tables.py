@@ -1,0 +1,381 @@
+"""The pcl tables, verdict and findings from made files, against values worked by hand."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_run import outcome_rows, write_cost, write_outcomes, write_transfer
+from scipy.stats import binomtest
+
+from pipeline.reporting import pcl_findings
+from pipeline.reporting.findings import FAILS, HOLDS, MISSING, OPEN
+from pipeline.reporting.markdown import grid
+from pipeline.reporting.measurements import load_cost, load_transfer
+from pipeline.reporting.outcomes import Strengths, load_cells
+from pipeline.reporting.pcl_cost import cost_markdown, cost_table
+from pipeline.reporting.pcl_markdown import pcl_table_markdown
+from pipeline.reporting.pcl_tables import TABLES, pcl_cells, pcl_table, sweep_table
+from pipeline.reporting.published import load_published, pcl_published
+from pipeline.reporting.verdict import COLLAPSES, UNTRAINED, strongest, summary, verdict_frame, verdict_markdown
+
+PUBLISHED = load_published()
+N, CW_N = 200, 50
+STRENGTHS = {"cifar10": Strengths([0.02, 0.03], [0.01, 0.1], 0.03, 0.1), "digits": Strengths([0.1], [1.0], 0.1, 1.0)}
+LABELS = {"softmax_fs": "SM", "pcl_deep": "PCL", "pcl_at_pgd": "PCL*", "vgg": "VGG", "hcp": "HCP", "madry": "Madry"}
+# right answers of 200 under PGD at the headline eps; under FGSM 20 more, under BIM and MIM as under PGD
+PGD = {"softmax_fs": 2, "hcp": 30, "pcl_deep": 60, "pcl_at_pgd": 100, "madry": 90, "pcl_1": 10, "pcl_2": 10, "pcl": 40}
+
+
+def counts(dataset: str, method: str, seed: int) -> dict[tuple[str, float], int]:
+    own, right = STRENGTHS[dataset], PGD[method] + 2 * seed
+    found = {("clean", 0.0): 21 if method == "pcl_1" else 190}
+    for eps in own.eps:
+        extra = 0 if eps == own.headline_eps else 40
+        found |= {(attack, eps): right + extra for attack in ("bim", "mim", "pgd")} | {("fgsm", eps): right + extra + 20}
+    if method in ("pcl_deep", "pcl_at_pgd", "hcp"):
+        found |= {(f"adaptive_{attack}", own.headline_eps): right - 10 for attack in ("fgsm", "bim", "mim", "pgd")}
+    if method in ("softmax_fs", "pcl_deep"):
+        found |= {("cw", c): 10 + 5 * place for place, c in enumerate(own.c)}
+        found |= {(attack, 1.0): 0 for attack in ("fgsm", "bim", "mim", "pgd")}  # the sweep
+    return found
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    for dataset, own in STRENGTHS.items():
+        for method in PGD:
+            for seed in (0, 1):
+                write_outcomes(folder / "attacks" / dataset / method / str(seed), counts(dataset, method, seed), N, CW_N)
+        path = folder / "attacks" / dataset / "hcp" / "0" / "outcomes.parquet"
+        for name in ("noise_sample", "noise_batch"):
+            pd.concat([pd.read_parquet(path), outcome_rows(name, 5.0, 0, N, 0.25)]).to_parquet(path)
+        eps = own.headline_eps
+        values = {("vgg", method, "pgd", eps): 10.0 + 10 * place for place, method in enumerate(PGD)}
+        values |= {("vgg", "vgg", "pgd", eps): 1.0, ("pcl_at_pgd", "vgg", "pgd", eps): 45.0}
+        values |= {("pcl_at_pgd", "pcl_at_pgd", "pgd", eps): 50.0, ("vgg", "pcl_deep", "cw", own.headline_c): 80.0}
+        for seed in (0, 1):
+            write_transfer(folder / "transfer" / dataset / f"{seed}.csv", {k: v + 2 * seed for k, v in values.items()}, N)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cells(data: Path) -> pd.DataFrame:
+    return load_cells(data / "attacks", datasets=list(STRENGTHS), methods=list(PGD), seeds=[0, 1])
+
+
+@pytest.fixture(scope="module")
+def tables(data: Path, cells: pd.DataFrame) -> dict[int, pd.DataFrame]:
+    both = pcl_cells(cells, load_transfer(data / "transfer", datasets=list(STRENGTHS), seeds=[0, 1]))
+    return {n: pcl_table(n, both, PUBLISHED, strengths=STRENGTHS, labels=LABELS, own=["pcl"]) for n in TABLES}
+
+
+def only(table: pd.DataFrame, **where: object) -> pd.Series:
+    for column, value in where.items():
+        table = table[table[column] == value]
+    assert len(table) == 1, where
+    return table.iloc[0]
+
+
+def lines(text: str, heading: str) -> list[list[str]]:
+    """The cells of the first table under a heading."""
+    part = text.split(f"{heading}\n")[1].split("\n#")[0]
+    rows = [line for line in part.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in [rows[0], *rows[2:]]]
+
+
+def test_published_settings_come_from_the_papers_columns() -> None:
+    three = pcl_published(PUBLISHED, 3)
+    assert only(three, dataset="cifar10", method="pcl_at_pgd", setting="from vgg", attack="pgd")["published"] == 88.8
+    four = pcl_published(PUBLISHED, 4)
+    assert only(four, dataset="fashion_mnist", method="pcl_at_fgsm", setting="adaptive", attack="fgsm")["published"] == 53.3
+    assert only(four, dataset="fashion_mnist", method="pcl_at_fgsm", setting="white-box", attack="fgsm")["published"] == 55.1
+    assert only(four, dataset="cifar10", method="pcl_deep", attack="clean")["setting"] == "white-box"
+    assert set(four["dataset"]) == {"cifar10", "fashion_mnist"}
+    assert len(four) == 2 * 3 * (5 + 4)
+    matrix = pcl_published(PUBLISHED, 13).pivot(index="setting", columns="method", values="published")
+    assert np.diag(matrix.loc[[f"from {name}" for name in matrix.columns]]).tolist() == [43.7, 49.1, 0.0, 0.0]
+    assert matrix.loc["from madry", "vgg_at_fgsm"] == 67.32  # the source in the line, the target in the column
+
+
+def test_cell_equals_the_value_worked_by_hand(tables: dict[int, pd.DataFrame]) -> None:
+    row = only(tables[3], dataset="cifar10", method="pcl_deep", setting="white-box", attack="pgd")
+    assert (row["eps"], row["measured"], row["published"], row["images"], row["seeds"]) == (0.03, 30.5, 27.2, N, 2)  # 60, 62 of 200
+    assert row["difference"] == pytest.approx(3.3)
+    assert row["seed_std"] == pytest.approx(math.sqrt(0.5), abs=1e-4)  # of 30 and 31
+    expected = binomtest(61, N).proportion_ci(method="wilson")
+    assert (row["ci95_low"], row["ci95_high"]) == pytest.approx((100 * expected.low, 100 * expected.high), abs=1e-4)
+    assert list(tables[3].columns)[:6] == ["dataset", "setting", "method", "label", "attack", "eps"]
+
+
+def test_tables_take_the_strengths_that_they_are_about(tables: dict[int, pd.DataFrame]) -> None:
+    measured = {n: table[table["measured"].notna() & (table["dataset"] == "cifar10")] for n, table in tables.items()}
+    assert set(measured[3]["eps"]) == {0.0, 0.03, 0.1}  # 0.1: C&W
+    cw = measured[3][(measured[3]["attack"] == "cw") & (measured[3]["setting"] == "white-box")]
+    assert set(zip(cw["method"], cw["eps"], cw["measured"], cw["images"], strict=True)) == {
+        ("softmax_fs", 0.1, 30.0, CW_N),
+        ("pcl_deep", 0.1, 30.0, CW_N),
+    }
+    assert set(measured[5].loc[measured[5]["attack"] == "cw", "eps"]) == {0.01, 0.1}
+    assert set(measured[5].loc[measured[5]["attack"] == "pgd", "eps"]) == {0.02, 0.03}
+    assert set(measured[11]["eps"]) == {0.0, 0.03}
+    assert only(measured[5], method="pcl_deep", attack="pgd", eps=0.02)["published"] == 39.3
+    assert not any((table["eps"] == 1.0).any() for n, table in tables.items() if n not in (3, 5, 6))  # the sweep; c of digits
+
+
+def test_eps_of_a_fraction_joins_what_the_paper_prints() -> None:
+    eps = 8 / 255
+    cells = pd.DataFrame({"dataset": ["cifar10"], "method": ["triplet"], "seed": [0], "attack": ["pgd"], "eps": [eps]})
+    cells = cells.assign(images=N, accuracy=25.0, setting="white-box")
+    strengths = {"cifar10": Strengths([eps], [0.1], eps, 0.1)}
+    table = pcl_table(9, cells, PUBLISHED, strengths=strengths, labels={}, own=[])
+    assert only(table, dataset="cifar10", method="triplet", attack="pgd")["difference"] == pytest.approx(25 - 25.51)
+
+
+def test_table3_shows_both_settings_and_methods_of_ones_own(tables: dict[int, pd.DataFrame]) -> None:
+    text = pcl_table_markdown(3, tables[3], "Epochs: few.", LABELS)
+    inside = lines(text, "### cifar10, white-box")
+    assert inside[0][1:] == [
+        *("clean", "FGSM, eps 0.03", "BIM, eps 0.03", "C&W, c 0.1 (50 images)", "MIM, eps 0.03", "PGD, eps 0.03")
+    ]
+    assert [row[0] for row in inside[1:]] == ["SM", "PCL", "pcl_at_fgsm", "PCL*"]
+    assert inside[2][6] == "30.5 ± 0.7 [24.5, 37.2] (paper 27.20, +3.3)"
+    assert inside[4][6].startswith("**50.5")
+    assert inside[3][1:] == ["-"] * 6
+    outside = lines(text, "### cifar10, black-box")
+    assert outside[0][1:] == ["C&W, c 0.1 (200 images)", "PGD, eps 0.03"]
+    assert outside[1] == ["SM", "-", "11.0 ± 1.4 [7.4, 16.1] (paper 29.10, -18.1)"]
+    assert outside[4] == ["PCL*", "-", "**41.0 ± 1.4 [34.4, 47.9] (paper 88.80, -47.8)**"]
+    assert "Measured values missing (-): pcl_at_fgsm (not run)." in text
+    assert lines(text, "#### mnist, black-box")[1] == ["SM", "23.00", "17.80", "20.90", "14.80", "11.90"]
+    assert len(inside) == 1 + 4  # pcl is in another of the paper's tables, so it is none of one's own
+
+
+def test_own_methods_follow_below_in_table3(data: Path, cells: pd.DataFrame) -> None:
+    transfer = load_transfer(data / "transfer", datasets=list(STRENGTHS), seeds=[0, 1])
+    both = pcl_cells(cells.replace({"method": {"hcp": "mine"}}), transfer)
+    table = pcl_table(3, both, PUBLISHED, strengths=STRENGTHS, labels=LABELS, own=["softmax_fs", "mine"])
+    assert list(dict.fromkeys(table.loc[table["dataset"] == "digits", "method"])) == [
+        "softmax_fs",
+        "pcl_deep",
+        "pcl_at_pgd",
+        "mine",
+    ]
+    assert lines(pcl_table_markdown(3, table, "", LABELS), "### digits, white-box")[-1][0] == "mine"
+
+
+def test_adaptive_values_stand_beside_the_usual_ones(tables: dict[int, pd.DataFrame]) -> None:
+    text = pcl_table_markdown(4, tables[4], "Epochs: few.", LABELS)
+    rows = lines(text, "### cifar10")
+    assert rows[0] == ["method", "clean", *(f"{attack}, eps 0.03" for attack in ("FGSM", "BIM", "MIM", "PGD"))]
+    assert rows[1][5] == "25.5 ± 0.7 [20.0, 32.0] (paper 27.09, -1.6), usual 30.5 ± 0.7 [24.5, 37.2]"
+    others = lines(text, "### cifar10, methods not in the paper's table")
+    assert [row[0] for row in others[1:]] == ["HCP"]
+    assert "usual 15.5" in others[1][5]
+    assert lines(text, "#### fashion_mnist")[2][5] == "34.70, usual 35.30"
+    assert only(tables[4], dataset="digits", method="hcp", attack="pgd", setting="adaptive")["measured"] == 10.5
+
+
+def test_comparison_has_methods_in_the_columns_and_says_what_is_missing(tables: dict[int, pd.DataFrame]) -> None:
+    text = pcl_table_markdown(5, tables[5], "Epochs: few.", LABELS)
+    rows = lines(text, "### cifar10")
+    assert rows[0][:4] == ["attack", "SM", "at_fgsm", "Yu"]
+    assert [row[0] for row in rows[1:4]] == ["clean", "FGSM, eps 0.02", "FGSM, eps 0.03"]
+    assert rows[-2][0] == "PGD, eps 0.02"
+    assert rows[-2][3] == "-"
+    assert rows[-2][7].endswith("(paper 39.30, +11.2)")  # 60 + 40 and two more in the other seed, of 200
+    assert "Yu (neither code nor" in text
+    unmeasured = lines(text, "#### cifar10")
+    assert "FGSM, eps 0.04" in [row[0] for row in unmeasured]
+    assert "cifar10" not in pcl_table_markdown(6, tables[6], "", LABELS).split("### Published, not measured here")[1]
+
+
+def test_transfer_matrix_underlines_the_white_box_values(tables: dict[int, pd.DataFrame]) -> None:
+    text = pcl_table_markdown(13, tables[13], "Epochs: few.", LABELS)
+    rows = lines(text, "### cifar10")
+    assert rows[0] == ["source", "VGG", "vgg_at_fgsm", "Madry", "PCL*"]
+    assert rows[1][1] == "<u>2.0 ± 1.4 [0.8, 5.0] (paper 0.00, +2.0)</u>"
+    assert rows[1][4].startswith("41.0")
+    assert [row[0] for row in rows[1:]] == ["VGG", "PCL*"]
+    assert rows[2][4].startswith("<u>51.0")
+    assert rows[2][3] == "-"
+    assert "**" not in text.split("### cifar10")[1]
+
+
+def test_nothing_measured_still_shows_the_paper() -> None:
+    empty = pd.DataFrame(columns=["dataset", "method", "seed", "setting", "attack", "eps", "images", "accuracy"])
+    empty = empty.astype({"attack": str, "setting": str, "eps": float, "images": int, "accuracy": float, "seed": int})
+    text = pcl_table_markdown(8, pcl_table(8, empty, PUBLISHED, strengths={}, labels={}, own=[]), "", {})
+    assert "Nothing measured in this run." in text
+    assert lines(text, "#### svhn")[1] == ["clean", "82.90", "**94.40**"]
+
+
+def test_two_rows_for_one_cell_are_an_error() -> None:
+    rows = pd.DataFrame({"label": ["A", "A"], "column": ["x", "x"], "measured": [1.0, 2.0]})
+    with pytest.raises(ValueError, match="two values for A, x"):
+        grid(rows, lines=rows["label"], columns=rows["column"], value="measured", text=str, best=None)
+
+
+@pytest.fixture
+def cost(tmp_path: Path) -> pd.DataFrame:
+    seconds = {"softmax_fs": [1.0, 2.0, 4.0], "contrastive": [3.0, 4.0, 10.0], "pcl_deep": [2.0, 5.0, 8.0], "hcp": [1.5, 3.0, 6.0]}
+    write_cost(tmp_path / "digits.csv", seconds)
+    lengths = {"digits": {"softmax_fs": 20, "contrastive": 20, "pcl_deep": 30, "hcp": 20}}
+    return cost_table(load_cost(tmp_path, datasets=["digits"]), PUBLISHED, epochs=lengths, labels=LABELS)
+
+
+def test_cost_ratios_are_taken_within_a_repeat(cost: pd.DataFrame) -> None:
+    row = only(cost, method="contrastive", metric="times-cross-entropy")  # 3 / 1, 4 / 2, 10 / 4
+    assert (row["measured"], row["low"], row["high"]) == (2.5, 2.0, 3.0)  # the ratio of the medians is 2
+    assert row["published"] == pytest.approx(133.5 / 25.9, abs=1e-4)
+    assert row["difference"] == pytest.approx(2.5 - 133.5 / 25.9, abs=1e-4)
+    seconds = only(cost, method="contrastive", metric="seconds-per-epoch")
+    assert (seconds["measured"], seconds["low"], seconds["high"], seconds["published"]) == (4.0, 3.0, 10.0, 133.5)
+    assert pd.isna(seconds["difference"])  # another machine
+    assert only(cost, method="pcl_deep", metric="epochs")["measured"] == 30
+    assert pd.isna(only(cost, method="hcp", metric="times-cross-entropy")["published"])
+
+
+def test_cost_table_is_laid_out_as_in_the_paper(cost: pd.DataFrame) -> None:
+    rows = lines(cost_markdown(cost), "### digits")
+    assert rows[0] == ["", "SM", "contrastive", "PCL", "HCP"]
+    by_name = {row[0]: row[1:] for row in rows[1:]}
+    assert by_name["times cross entropy"] == ["1 [1, 1]", "2.5 [2, 3]", "2 [2, 2.5]", "1.5 [1.5, 1.5]"]
+    assert by_name["times cross entropy, paper"] == ["1.00", "5.15", "3.97", "-"]
+    assert by_name["epochs, paper"] == ["164", "400", "300", "-"]
+
+
+def test_cost_without_cross_entropy_is_refused(tmp_path: Path) -> None:
+    write_cost(tmp_path / "digits.csv", {"hcp": [1.0]})
+    with pytest.raises(ValueError, match=r"cost.methods lacks softmax_fs"):
+        cost_table(load_cost(tmp_path, datasets=["digits"]), PUBLISHED, epochs={"digits": {"hcp": 1}}, labels={})
+
+
+def test_missing_files_name_the_stage(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"transfer/digits/0.csv; run `dvc repro transfer`"):
+        load_transfer(tmp_path / "transfer", datasets=["digits"], seeds=[0])
+
+
+def test_sweep_holds_every_eps_of_the_methods_that_were_swept(cells: pd.DataFrame) -> None:
+    table = sweep_table(cells, sweep={"cifar10": [1.0], "digits": []}, labels=LABELS)
+    assert set(table["method"]) == {"softmax_fs", "pcl_deep"}
+    assert set(table["dataset"]) == {"cifar10"}
+    assert list(dict.fromkeys(table["eps"])) == [0.0, 0.02, 0.03, 1.0]
+    assert set(table["attack"]) == {"clean", "fgsm", "bim", "mim", "pgd"}  # C&W with c 1 is no eps
+    assert only(table, method="pcl_deep", attack="fgsm", eps=0.03)["measured"] == 40.5
+
+
+def test_verdict_takes_the_strongest_attack_of_each_method(cells: pd.DataFrame) -> None:
+    verdicts = verdict_frame(cells, STRENGTHS, LABELS)
+    text = verdict_markdown(verdicts, STRENGTHS)
+    rows = {row[0]: row[1:] for row in lines(text, "### cifar10, eps 0.03")}
+    assert rows["PCL"][:2] == ["95.0 ± 0.0 [91.0, 97.3]", "25.5 ± 0.7 [20.0, 32.0] (FGSM, adaptive)"]
+    assert rows["PCL"][2:] == ["30.0 ± 0.0 [19.1, 43.8]", "-", "keeps 27 % of its clean accuracy"]
+    assert rows["Madry"][1].endswith("(BIM)")  # BIM, MIM and PGD leave the same; the first of them
+    assert rows["HCP"][3] == "0.2500"
+    assert rows["HCP"][4] == f"**{COLLAPSES}**"  # 10.5 % of 200, chance 10 %
+    assert rows["pcl_1"][4] == f"**{UNTRAINED}**"  # 21 of 200 right
+    assert list(rows)[:3] == ["method", "**Undefended**", "SM"]
+    assert "losses on features, no adversarial training: 3 of 5; losses on features with adversarial training: 0 of 1" in text
+    assert "C&W with c 0.1 on the first 50. Chance: 10.0 %." in text
+
+
+def test_strongest_is_among_the_attacks_with_a_bound() -> None:
+    rows = pd.DataFrame({"attack": ["clean", "fgsm", "adaptive_pgd", "cw", "noise"], "measured": [9.0, 30.0, 20.0, 1.0, 0.1]})
+    worst = strongest(rows)
+    assert worst is not None
+    assert worst["attack"] == "adaptive_pgd"
+    assert strongest(rows[rows["attack"].isin(["clean", "cw", "noise"])]) is None
+
+
+def test_summary_holds_all_methods_at_the_headline_strengths(cells: pd.DataFrame) -> None:
+    values = summary(verdict_frame(cells, STRENGTHS, LABELS))
+    assert list(values) == ["cifar10", "digits"]
+    assert values["cifar10"]["pcl_deep"] == {
+        **{"clean": 95.0, "bim": 30.5, "mim": 30.5, "pgd": 30.5, "fgsm": 40.5, "cw": 30.0},
+        **{f"adaptive_{attack}": 25.5 for attack in ("fgsm", "bim", "mim", "pgd")},
+    }
+    assert values["digits"]["hcp"]["noise_mse"] == 0.25
+    assert list(values["digits"]) == ["softmax_fs", "pcl", "pcl_1", "pcl_2", "pcl_deep", "hcp", "pcl_at_pgd", "madry"]
+
+
+def row(method: str, attack: str, mean: float, *, eps: float = 0.1, setting: str = "white-box") -> dict[str, object]:
+    values = {"measured": mean, "ci95_low": mean - 1, "ci95_high": mean + 1, "published": float("nan")}
+    return {"dataset": "d", "method": method, "label": method, "attack": attack, "eps": eps, "setting": setting} | {
+        **values,
+        **{"seeds": 1, "seed_std": float("nan")},
+    }
+
+
+def test_depth_claims_name_the_layers_that_do_not_follow() -> None:
+    values = {"pcl_5": 50, "pcl_4": 40, "pcl_3": 30, "pcl_2": 20, "pcl_1": 10, "pcl": 60, "pcl_deep": 70, "softmax_fs": 5}
+    table = pd.DataFrame([row(method, "pgd", value) for method, value in values.items()])
+    assert [found.verdict for found in pcl_findings.deeper_is_better(table, "d")] == [HOLDS, HOLDS]
+    values |= {"pcl_2": 45, "pcl": 71}
+    table = pd.DataFrame([row(method, "pgd", value) for method, value in values.items()])
+    chain, best = pcl_findings.deeper_is_better(table, "d")
+    assert (chain.verdict, chain.measured) == (FAILS, "3 of 4 hold, 0 within the interval; not for layer 3 over 2")
+    assert (best.verdict, best.measured) == (OPEN, "6 of 7 hold, 1 within the interval")
+    chain, best = pcl_findings.deeper_is_better(table[table["method"].isin(["pcl_deep", "pcl_5"])], "d")
+    assert (chain.verdict, best.verdict, best.measured) == (MISSING, HOLDS, "1 of 1 hold, 0 within the interval")
+
+
+def test_adaptive_attack_costs_at_most_what_it_costs_in_the_paper() -> None:
+    drop = pcl_findings.published_drop(pcl_published(PUBLISHED, 4))
+    assert drop == pytest.approx(49.3 - 47.31)
+    table = pd.DataFrame([row("pcl_deep", "pgd", 40), row("pcl_deep", "pgd", 40.5, setting="adaptive")])
+    assert pcl_findings.adaptive_costs_little(table, "d", drop)[0].verdict == HOLDS
+    table["measured"], table["ci95_low"], table["ci95_high"] = [40.0, 30.0], [39.0, 29.0], [41.0, 31.0]
+    found = pcl_findings.adaptive_costs_little(table, "d", drop)
+    assert [finding.verdict for finding in found] == [FAILS, MISSING, MISSING]
+    assert found[0].claim == "PCL: an attack that knows the prototypes takes at most 2 points more"
+    assert found[0].measured == "PGD 30.0 [29.0, 31.0] against 40.0 [39.0, 41.0]"
+
+
+def test_black_box_and_own_images_each_way() -> None:
+    table = pd.DataFrame([row("pcl_deep", "pgd", 40), row("pcl_deep", "pgd", 60, setting="from vgg")])
+    assert pcl_findings.black_box_above_white_box(table, "d").verdict == HOLDS
+    swapped = table.assign(setting=["from vgg", "white-box"])
+    found = pcl_findings.black_box_above_white_box(swapped, "d")
+    assert (found.verdict, found.measured) == (FAILS, "0 of 1 hold, 0 within the interval; not for PCL PGD")
+    matrix = pd.DataFrame([row("madry", "pgd", 40, setting="from madry"), row("madry", "pgd", 50, setting="from vgg")])
+    assert pcl_findings.own_images_harm_most(matrix, "d").verdict == HOLDS
+    found = pcl_findings.own_images_harm_most(matrix.assign(setting=["from vgg", "from madry"]), "d")
+    assert (found.verdict, found.measured) == (FAILS, "0 of 1 hold, 0 within the interval; not for madry from vgg")
+
+
+def test_falling_to_zero_takes_every_attack_at_the_largest_eps() -> None:
+    measured = [("fgsm", 9.0, 0.5), ("fgsm", 0.0, 1.0), ("pgd", 0.0, 1.0)]
+    sweep = pd.DataFrame([row("pcl_deep", attack, value, eps=eps) for attack, value, eps in measured])
+    found = pcl_findings.falls_to_zero(sweep, "d")
+    assert (found.verdict, found.measured) == (HOLDS, "eps 1: FGSM 0.0, PGD 0.0")
+    sweep.loc[1, "measured"] = 0.3
+    assert pcl_findings.falls_to_zero(sweep, "d").verdict == FAILS
+    assert pcl_findings.falls_to_zero(sweep.head(0), "d").verdict == MISSING
+
+
+def test_cost_claim_compares_ranges_over_repeats(cost: pd.DataFrame) -> None:
+    contrastive, triplet = pcl_findings.costs_at_most(cost, "digits")
+    assert (contrastive.verdict, contrastive.measured) == (OPEN, "2.00 [2.00, 2.50] against 2.50 [2.00, 3.00]")
+    assert contrastive.paper == "3.97 against 5.15"
+    assert triplet.verdict == MISSING
+    cost.loc[cost["method"] == "contrastive", "low"] = 2.6
+    assert pcl_findings.costs_at_most(cost, "digits")[0].verdict == HOLDS
+
+
+def test_findings_of_a_whole_run(tables: dict[int, pd.DataFrame], cells: pd.DataFrame, cost: pd.DataFrame) -> None:
+    sweep = sweep_table(cells, sweep={"cifar10": [1.0], "digits": []}, labels=LABELS)
+    found = pcl_findings.pcl_findings(
+        {**tables, 12: cost}, sweep, {"cifar10": 0.03, "digits": 0.1}, {"cifar10": 0.1, "digits": 1.0}
+    )
+    verdicts = {(finding.dataset, finding.claim): finding for finding in found}
+    assert verdicts["cifar10", "PCL beats softmax under every attack, eps 0.03"].verdict == HOLDS  # 30 % against 1 %
+    assert verdicts["cifar10", "Adversarial training with PGD makes PCL more robust, eps 0.03"].verdict == HOLDS
+    madry = verdicts["cifar10", "PCL + AT (PGD) beats Madry under PGD, eps 0.02"]
+    assert (madry.verdict, madry.paper) == (OPEN, "58.50 against 48.50")
+    assert verdicts["cifar10", "PCL beats triplet loss, eps 0.03"].verdict == MISSING
+    assert verdicts["cifar10", "PCL beats softmax under C&W, c 0.1"].paper == "37.30 against 0.60"
+    assert verdicts["digits", "PCL falls to 0 % when nothing bounds the noise but the image range"].verdict == MISSING
+    assert len(verdicts) == len(found)
