@@ -17,7 +17,7 @@ help:  ## this list
 # what is left. Alone it does all of it, one stage after the other.
 repro: $(INSTALLED)  ## install what is missing, then everything: data, training, attacks, tables, figures, report (JOBS at a time)
 	@if [ "$(JOBS)" -gt 1 ]; then for level in data pretrain 'finetune|scratch|planes' attack; do \
-		dvc stage list --name-only | grep -E "^($$level)@" | xargs -P $(JOBS) -n 4 dvc --wait-for-lock repro -s || exit 1; \
+		dvc stage list --name-only | grep -E "^($$level)@" | xargs -r -P $(JOBS) -n 4 dvc --wait-for-lock repro -s || exit 1; \
 	done; fi
 	dvc repro
 	@echo "The report is metrics/report.md; make ui compares the runs."

@@ -20,9 +20,9 @@ def main() -> None:
     used = {name: params.datasets[name] for name in run.datasets}
     strengths = {n: Strengths(d.evaluation.eps, d.evaluation.c, d.headline_eps, d.headline_c) for n, d in used.items()}
     epochs = {name: own.training.epochs for name, own in used.items()}
-    schedules = [schedule_text(epochs, published_epochs(published, paper)) for paper in ("hcp", "pcl")]
+    hcp, pcl = (schedule_text(epochs, published_epochs(published, paper)) for paper in ("hcp", "pcl"))
     discrepancies = Path("..", params.root, "docs/discrepancies.md").as_posix()
-    page = report(metrics, Run(run.datasets, run.seeds, strengths, *schedules, discrepancies))
+    page = report(metrics, Run(run.datasets, run.seeds, strengths, hcp, pcl, discrepancies))
     (metrics / "report.md").write_text(page)
     files = sorted(path for path in metrics.rglob("*") if path.suffix in {".csv", ".md", ".png", ".json"})
     with track(

@@ -13,7 +13,7 @@ from pipeline.attacks.objective import joint
 from pipeline.checkpoint import load_state, save_state
 from pipeline.config import Params, load_params
 from pipeline.data.image_set import ImageSet, Splits
-from pipeline.jobs.learner import load_model, new_learner
+from pipeline.jobs.learner import build_network, load_model, new_learner
 from pipeline.training.state import Learner
 
 CPU = torch.device("cpu")
@@ -89,3 +89,23 @@ def test_the_joint_objective_is_cross_entropy_plus_the_losses_and_moves_the_feat
     reached = {name: joint(losses)(network, x_adv, y)[0].sum() for name, x_adv in
                {"joint": attack(objective=joint(losses)), "ce": attack()}.items()}  # fmt: skip
     assert reached["joint"] > reached["ce"] > value.sum()
+
+
+def test_auxiliary_classifiers_are_trained_at_the_rate_of_the_network() -> None:
+    made = learner("pcl_auxiliary")[1]
+    heads = {id(parameter) for parameter in made.criterion.heads.parameters()}
+    groups = {group["name"]: {id(parameter) for parameter in group["params"]} for group in made.optimizer.param_groups}
+    assert len(heads) == 4
+    assert heads <= groups["network"]
+    trained = set().union(*groups.values())
+    assert trained == {id(p) for module in (made.network, made.criterion) for p in module.parameters()}
+
+
+def test_a_model_that_started_from_imagenet_is_loaded_without_fetching_those_weights(tmp_path: Path) -> None:
+    choice = {"name": "resnet101", "weights": "none", "branch": 4, "penultimate": 4}
+    network = build_network(choice, 1, 4, torch.tensor([0.5]), torch.tensor([0.2]))
+    recipe = load_params(ROOT / "params.yaml").methods["softmax_fs"].model_dump()
+    used = {"classes": 4, "channels": 1, "method": recipe, "network": {**choice, "weights": "imagenet"}}
+    save_state(tmp_path / "a.pt", {"network": network.state_dict(), "criterion": {}, "params": used})
+    loaded, _, _ = load_model(tmp_path / "a.pt", CPU)  # would need the file from the network
+    torch.testing.assert_close(loaded.state_dict()["classifier.weight"], network.state_dict()["classifier.weight"])

@@ -412,9 +412,13 @@ def test_an_attack_on_predicted_labels_does_not_see_the_true_ones(trained: nn.Mo
     x, y = digits[0][:32], digits[1][:32]
     wrong = (y + 1) % 10
     attack = partial(bim, steps=1, rel_step_size=1.0)
+    predicted = trained(x).argmax(1)
+    statistics = {name: value.clone() for name, value in trained.state_dict().items()}
+    trained.train()  # as in the loop; what is predicted is what the model would say when it is used
     images, labels, _ = mixed_with_attacked(
         trained, x, wrong, Generator(), attack=attack, eps_range=(0.1, 0.1), clean_share=0.0, labels="predicted"
     )
-    torch.testing.assert_close(images, attack(trained, x, trained(x).argmax(1), 0.1))
+    assert all(torch.equal(value, statistics[name]) for name, value in trained.state_dict().items())
+    torch.testing.assert_close(images, attack(trained, x, predicted, 0.1))
     assert torch.equal(labels, wrong)  # the loss still has the true label
     assert not torch.equal(images, attack(trained, x, wrong, 0.1))
