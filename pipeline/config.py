@@ -106,13 +106,15 @@ class Dataset(Strict):
 
 
 class Optimizer(Strict):
-    """SGD. `milestones`: below 1 a fraction of the epochs, from 1 on an epoch; at each the rate is multiplied by `gamma`."""
+    """SGD. `milestones`: below 1 a fraction of the epochs, from 1 on an epoch; at each the rate is multiplied by `gamma`. `clip`:
+    largest norm of the gradient, for networks without batch norm under squared distances; left out, it is as it comes."""
 
     lr: Positive
     momentum: Annotated[float, Field(ge=0, lt=1)]
     weight_decay: Annotated[float, Field(ge=0)]
     milestones: list[Positive]
     gamma: Annotated[float, Field(gt=0, le=1)]
+    clip: Positive | None = None
 
 
 class AdversarialTraining(Strict):
@@ -163,12 +165,12 @@ class Transfer(Strict):
 class Planes(Strict):
     """Methods trained once more with a layer of two features, and the epochs after which those are kept (pcl figures 1 and 6)."""
 
-    methods: Annotated[list[Name], Once]
+    methods: Annotated[list[Name], Field(min_length=1), Once]
     epochs: Annotated[list[PositiveInt], Once]
 
 
 class Cost(Strict):
-    """Methods of which `repeats` epochs each are timed, in turn; the first is what the others are compared with (pcl table 12)."""
+    """Methods of which `repeats` epochs each are timed, in turn, and compared with the first, softmax_fs (pcl table 12)."""
 
     methods: Annotated[list[Name], Field(min_length=1), Once]
     repeats: PositiveInt

@@ -10,17 +10,19 @@ if TYPE_CHECKING:
 
 RESERVED = ("clean", "noise_sample", "noise_batch")  # what outcomes call images as they are and the noise measurement
 LOGITS, MEMBERS = "logits", "members"  # layers that every network and every ensemble has besides its own
+BY_IMAGE = ("center", "hcp", "pcl")  # losses whose value for an image hangs on no other image, so that an attack can climb it
 
 
 def disagreements(params: Params, lookups: Mapping[str, Mapping[str, Callable[..., Any]]]) -> list[str]:
     """Everything below. `lookups` as in load_params; without networks or losses, layers and prototypes are not checked."""
-    problems = unknown_names(params) + run_lists(params)
+    problems = unknown_names(params) + measurements(params) + run_lists(params)
     for name, dataset in params.datasets.items():
         problems += dataset_values(f"datasets.{name}", dataset)
     for name, method in params.methods.items():
         problems += method_values(f"methods.{name}", method, lookups.get("losses"))
     run = params.run
-    trained = [name for name in dict.fromkeys(["softmax", *run.finetune, *run.scratch]) if name in params.methods]
+    used = ["softmax", *run.finetune, *run.scratch, *params.planes.methods, *params.cost.methods]
+    trained = [name for name in dict.fromkeys(used) if name in params.methods]
     for name in [name for name in run.datasets if name in params.datasets]:
         problems += [problem for recipe in trained for problem in together(params, name, recipe, lookups.get("networks"))]
     return problems
@@ -51,24 +53,6 @@ def unknown_names(params: Params) -> list[str]:
         if name not in known
     ]
     problems += [
-        f"run.attacks: {name} takes no eps; `cw` in measure.METHOD runs it"
-        for name in run.attacks
-        if name in params.attacks and params.attacks[name].name == "cw"
-    ]
-    if any("cw" in kinds for kinds in params.measure.values()) and getattr(params.attacks.get("cw"), "name", "") != "cw":
-        problems.append("attacks.cw: is missing or another attack; `cw` in measure.METHOD runs it")
-    problems += [
-        f"measure.{name}: adaptive needs a method with a loss of its own"
-        for name, kinds in params.measure.items()
-        if "adaptive" in kinds and name in params.methods and params.methods[name].loss is None
-    ]
-    problems += [
-        f"planes.methods: methods.{name} is an ensemble, which has no one penultimate layer"
-        for name in params.planes.methods
-        if name in params.methods and params.methods[name].ensemble > 1
-    ]
-    problems += [f"measure.{name}: is missing; [] measures run.attacks alone" for name in run.methods if name not in params.measure]
-    problems += [
         f"attacks.{name}: this name is taken, it stands for something else in the results"
         for name in RESERVED
         if name in params.attacks
@@ -76,6 +60,32 @@ def unknown_names(params: Params) -> list[str]:
     shown = [params.labels.get(name, name) for name in params.methods]
     problems += [f"labels: {label!r} stands for more than one method" for label in dict.fromkeys(shown) if shown.count(label) > 1]
     problems += [f"labels: {label!r} has a |, which breaks tables" for label in shown if "|" in label]
+    return problems
+
+
+def measurements(params: Params) -> list[str]:
+    """What is measured besides run.attacks: whether the methods and attacks are there, and can be measured so."""
+    methods, attacks, problems = params.methods, params.attacks, []
+    no_eps = [name for name in params.run.attacks if name in attacks and attacks[name].name == "cw"]
+    problems += [f"run.attacks: {name} takes no eps; `cw` in measure.METHOD runs it" for name in no_eps]
+    for name, user in (("cw", "stage transfer"), ("pgd", "stage planes")):
+        if name not in attacks or attacks[name].name != name:
+            problems.append(f"attacks.{name}: is missing or another attack; {user} runs it")
+    problems += [
+        f"measure.{name}: is missing; [] measures run.attacks alone" for name in params.run.methods if name not in params.measure
+    ]
+    for name, kinds in params.measure.items():
+        loss = methods[name].loss if name in methods else None
+        if "adaptive" in kinds and name in methods and (loss is None or loss.name not in BY_IMAGE):
+            problems.append(f"measure.{name}: adaptive needs a method with one of the losses {', '.join(BY_IMAGE)}")
+    for name in params.planes.methods:
+        if name in methods and methods[name].ensemble > 1:
+            problems.append(f"planes.methods: methods.{name} is an ensemble, which has no one penultimate layer")
+    timed = [methods[name] for name in params.cost.methods if name in methods]
+    if params.cost.methods[0] != "softmax_fs":
+        problems.append("cost.methods: must begin with softmax_fs, which the times of the others are multiples of")
+    if len({(method.network, method.ensemble) for method in timed}) > 1:
+        problems.append("cost.methods: must have one network and ensemble, or their times do not compare")
     return problems
 
 
@@ -124,8 +134,12 @@ def method_values(path: str, method: Method, losses: Mapping[str, Callable[..., 
     """Loss, layers and prototypes of one method. Which prototypes a loss has is seen by making one."""
     if (method.loss is None) != (not method.layers):
         return [f"{path}: loss and layers go together; got loss {method.loss and method.loss.name!r} and layers {method.layers}"]
-    if not method.cross_entropy and method.loss is None:
-        return [f"{path}.cross_entropy: is 0 and there is no loss, so nothing is learned"]
+    if not method.cross_entropy and not {LOGITS, MEMBERS} & {*method.layers}:
+        return [f"{path}.cross_entropy: is 0, and without a loss on logits or members nothing trains the classifier"]
+    if method.loss and method.loss.name == "adp" and (method.layers != [MEMBERS] or method.ensemble < 2):
+        return [f"{path}.layers: loss adp goes on [members] of an ensemble of 2 or more"]
+    if method.adversary and method.adversary.attack.name == "cw":
+        return [f"{path}.adversary.attack: cw takes no eps, choose one that does"]
     if method.loss and method.loss.name == "atda" and not (method.adversary and method.adversary.clean_share):
         return [f"{path}.adversary: loss atda compares clean with attacked images, so it needs one with a clean_share above 0"]
     if method.loss is None or losses is None:

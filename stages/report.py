@@ -22,7 +22,7 @@ def main() -> None:
     epochs = {name: own.training.epochs for name, own in used.items()}
     hcp, pcl = (schedule_text(epochs, published_epochs(published, paper)) for paper in ("hcp", "pcl"))
     discrepancies = Path("..", params.root, "docs/discrepancies.md").as_posix()
-    page = report(metrics, Run(run.datasets, run.seeds, strengths, hcp, pcl, discrepancies))
+    page = report(metrics, Run(run.datasets, run.seeds, strengths, params.labels, hcp, pcl, discrepancies))
     (metrics / "report.md").write_text(page)
     files = sorted(path for path in metrics.rglob("*") if path.suffix in {".csv", ".md", ".png", ".json"})
     with track(

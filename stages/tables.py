@@ -7,6 +7,7 @@ from pipeline.config import load_params
 from pipeline.reporting.markdown import schedule_text
 from pipeline.reporting.measurements import load_cost, load_transfer
 from pipeline.reporting.outcomes import Strengths, load_cells
+from pipeline.reporting.pcl_markdown import cw_text
 from pipeline.reporting.published import load_published, published_epochs
 from pipeline.reporting.write import write_cost, write_hcp, write_pcl, write_sweep, write_verdict
 
@@ -28,7 +29,8 @@ def main() -> None:
     tests = params.statistics.model_dump()  # compare, alpha
     write_hcp(out, cells, published, schedule, strengths=strengths, labels=labels, methods=run.hcp, **tests)
     schedule = schedule_text(epochs, published_epochs(published, "pcl"))
-    write_pcl(out, cells, transfer, published, schedule, strengths=strengths, labels=labels, methods=run.pcl)
+    cw = cw_text(params.attacks["cw"].options, published)
+    write_pcl(out, cells, transfer, published, schedule, strengths=strengths, labels=labels, methods=run.pcl, cw=cw)
     write_cost(out, cost, published, epochs=lengths, labels=labels)
     write_sweep(out, cells, sweep={name: own.evaluation.sweep for name, own in used.items()}, labels=labels)
     write_verdict(out, Path("metrics/summary.json"), cells, strengths=strengths, labels=labels)

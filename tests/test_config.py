@@ -52,8 +52,8 @@ def test_the_shipped_params_are_valid_and_the_ablation_differs_from_hcp_in_one_w
         (lambda p: p["methods"]["hcp"]["loss"].update(e="2e-1"), ["methods.hcp.loss.e", "valid number"]),
         (lambda p: p["attacks"]["bim"].update(steps=0), ["attacks.bim.steps", "greater than or equal to 1"]),
         (
-            lambda p: p["attacks"]["bim"].update(name="apgd"),
-            ["attacks.bim.name: unknown 'apgd', choose from bim, cw, fgsm, mim, pgd"],
+            lambda p: p["attacks"]["bim"].update(name="nothing"),
+            ["attacks.bim.name: unknown 'nothing', choose from apgd, apgd_targeted, bim"],
         ),
         (lambda p: p["methods"]["at"]["adversary"]["attack"].update(stepsize=1), ["methods.at.adversary.attack.stepsize"]),
         (lambda p: p["methods"]["at"]["adversary"].update(clean_share=1.5), ["methods.at.adversary.clean_share", "less than 1"]),
@@ -109,12 +109,31 @@ def test_the_shipped_params_are_valid_and_the_ablation_differs_from_hcp_in_one_w
         ),
         (lambda p: p["methods"]["hcp"].update(auxiliary=["layer9"]), ["methods.hcp.auxiliary: small_cnn has no 'layer9'"]),
         (lambda p: p["methods"]["adp"].update(ensemble=1), ["methods.adp.layers: small_cnn has no 'members'"]),
-        (lambda p: p["methods"]["at"].update(cross_entropy=0.0), ["methods.at.cross_entropy: is 0 and there is no loss"]),
+        (lambda p: p["methods"]["at"].update(cross_entropy=0.0), ["methods.at.cross_entropy: is 0, and without a loss on logits"]),
+        (lambda p: p["methods"]["center"].update(cross_entropy=0.0), ["methods.center.cross_entropy: is 0"]),
+        (lambda p: p["methods"]["adp"].update(layers=["layer5"]), ["methods.adp.cross_entropy: is 0"]),
+        (
+            lambda p: p["methods"]["adp"].update(layers=["layer5"], cross_entropy=1.0),
+            ["methods.adp.layers: loss adp goes on [members] of an ensemble of 2 or more"],
+        ),
+        (
+            lambda p: p["methods"]["at"]["adversary"].update(attack=p["attacks"]["cw"]),
+            ["methods.at.adversary.attack: cw takes no eps"],
+        ),
+        (lambda p: p["measure"].update(triplet=["adaptive"]), ["measure.triplet: adaptive needs", "center, hcp, pcl"]),
+        (lambda p: p["measure"].update(atda=["adaptive"]), ["measure.atda: adaptive needs"]),
+        (lambda p: p["attacks"].pop("pgd"), ["attacks.pgd: is missing or another attack; stage planes runs it"]),
+        (lambda p: p["planes"].update(methods=[]), ["planes.methods", "at least 1 item"]),
+        (lambda p: p["cost"].update(methods=["hcp", "softmax_fs"]), ["cost.methods: must begin with softmax_fs"]),
+        (lambda p: p["cost"].update(methods=["softmax_fs", "vgg"]), ["cost.methods: must have one network"]),
         (lambda p: p["methods"]["atda"].update(adversary=None), ["methods.atda.adversary: loss atda compares clean with attacked"]),
         (lambda p: p["measure"].pop("hcp"), ["measure.hcp: is missing"]),
         (lambda p: p["measure"].update(hcp=["noize"]), ["measure.hcp.0", "'noise', 'cw', 'sweep' or 'adaptive'"]),
-        (lambda p: p["measure"].update(at=["adaptive"]), ["measure.at: adaptive needs a method with a loss"]),
-        (lambda p: p["attacks"].pop("cw"), ["attacks.cw: is missing"]),
+        (
+            lambda p: p["measure"].update(at=["adaptive"]),
+            ["measure.at: adaptive needs a method with one of the losses center, hcp, pcl"],
+        ),
+        (lambda p: p["attacks"].pop("cw"), ["attacks.cw: is missing or another attack"]),
         (lambda p: p["run"].update(attacks=["fgsm", "cw"]), ["run.attacks: cw takes no eps"]),
         (
             lambda p: p["run"]["hcp"].remove("at"),
@@ -152,7 +171,7 @@ def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
     def edit(p: dict[str, Any]) -> None:
         p["methods"]["hcp"]["loss"].update(e=-1)
         p["methods"]["hcp"]["loss"].update(c=-2)
-        p["attacks"]["bim"]["name"] = "apgd"
+        p["attacks"]["bim"]["name"] = "nothing"
         p["compute"]["precision"] = "fp16"
 
     message = problems(tmp_path, edit)

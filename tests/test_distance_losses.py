@@ -34,7 +34,7 @@ def per_anchor(losses: Tensor, anchors: Tensor, images: int) -> Tensor:
 
 
 def test_contrastive_equals_the_value_worked_by_hand() -> None:
-    loss = Contrastive(2, 1, margin=2.5, weight=4.0)
+    loss = Contrastive(2, 1, margin=2.5, weight=4.0, normalize=False)
     # image 0: 1/2 [1/2 1^2 + 0]; image 1: 1/2 [1/2 1^2 + 1/2 (2.5 - 2)^2]; image 2: 1/2 (mean of 0 and 1/2 0.5^2); times 4
     torch.testing.assert_close(loss(LINE, LINE_Y), torch.tensor([1.0, 1.0 + 0.25, 0.125]))
 
@@ -48,18 +48,31 @@ def test_contrastive_equals_the_pairs_of_pytorch_metric_learning() -> None:
     expected = per_anchor(pull["losses"].square() / 2, pull["indices"][0], len(g)) / 2
     expected = expected + per_anchor(push["losses"].square() / 2, push["indices"][0], len(g)) / 2
     assert 0 < (push["losses"] > 0).double().mean() < 1
-    torch.testing.assert_close(Contrastive(4, 5, margin=3.0, weight=0.3)(g, y), 0.3 * expected)
+    torch.testing.assert_close(Contrastive(4, 5, margin=3.0, weight=0.3, normalize=False)(g, y), 0.3 * expected)
+
+
+def test_normalized_losses_see_unit_vectors_as_pytorch_metric_learning_makes_them() -> None:
+    g, y = batch()
+    g = 50 * g  # of no consequence
+    pairs = ContrastiveLoss(neg_margin=1.0, distance=LpDistance(), reducer=DoNothingReducer(), collect_stats=False)(g, y)
+    expected = sum(
+        per_anchor(part["losses"].square() / 2, part["indices"][0], len(g)) / 2 for part in (pairs["pos_loss"], pairs["neg_loss"])
+    )
+    torch.testing.assert_close(Contrastive(4, 5, margin=1.0, weight=1.0, normalize=True)(g, y), expected)
+    triplets = TripletMarginLoss(margin=0.5, distance=LpDistance(power=2), reducer=DoNothingReducer())(g, y)["loss"]
+    expected = per_anchor(triplets["losses"], triplets["indices"][0], len(g))
+    torch.testing.assert_close(Triplet(4, 5, margin=0.5, weight=1.0, mining="all", normalize=True)(g, y), expected)
 
 
 def test_contrastive_gradient_is_finite_for_equal_features() -> None:
     g = torch.ones(4, 3, requires_grad=True)
-    Contrastive(2, 3, margin=1.0, weight=1.0)(g, torch.tensor([0, 0, 1, 1])).sum().backward()
+    Contrastive(2, 3, margin=1.0, weight=1.0, normalize=False)(g, torch.tensor([0, 0, 1, 1])).sum().backward()
     torch.testing.assert_close(g.grad, torch.zeros(4, 3))
 
 
 def test_contrastive_gradient_keeps_its_direction_for_close_features_far_from_the_origin() -> None:
     g = torch.tensor([[1000.0, 0.0], [1000.001, 0.0]], requires_grad=True)
-    Contrastive(2, 2, margin=1.0, weight=1.0)(g, torch.tensor([0, 1])).mean().backward()
+    Contrastive(2, 2, margin=1.0, weight=1.0, normalize=False)(g, torch.tensor([0, 1])).mean().backward()
     # each image: 1/4 (1 - d)^2 with d = 0.001; d/dg = 1/2 (1 - d) along the axis
     torch.testing.assert_close(g.grad, torch.tensor([[0.5, 0.0], [-0.5, 0.0]]), atol=1e-3, rtol=0)
 
@@ -74,7 +87,7 @@ def test_contrastive_gradient_keeps_its_direction_for_close_features_far_from_th
     ],
 )
 def test_triplet_equals_the_value_worked_by_hand(mining: str, margin: float, expected: list[float]) -> None:
-    loss = Triplet(2, 1, margin=margin, weight=1.0, mining=mining)
+    loss = Triplet(2, 1, margin=margin, weight=1.0, mining=mining, normalize=False)
     torch.testing.assert_close(loss(LINE, LINE_Y), torch.tensor(expected))
 
 
@@ -87,7 +100,7 @@ def test_triplet_equals_pytorch_metric_learning(mining: str, margin: float) -> N
     mined = BatchHardMiner(distance=distance)(g, y) if mining == "hard" else None
     triplets = TripletMarginLoss(margin=margin, distance=distance, reducer=DoNothingReducer())(g, y, mined)["loss"]
     expected = 0.7 * per_anchor(triplets["losses"], triplets["indices"][0], len(g))
-    ours = Triplet(4, 5, margin=margin, weight=0.7, mining=mining)(g, y)
+    ours = Triplet(4, 5, margin=margin, weight=0.7, mining=mining, normalize=False)(g, y)
     torch.testing.assert_close(ours, expected)
     assert (ours > 0).any()
     weight = torch.rand(len(g), dtype=g.dtype)  # a different one for each anchor
@@ -102,15 +115,17 @@ def test_triplet_over_all_of_a_float32_batch_equals_the_triplets_one_by_one() ->
     same = y[:, None] == y
     valid = (same & ~torch.eye(64, dtype=torch.bool))[:, :, None] & ~same[:, None, :]
     expected = (hinge * valid).sum((1, 2)) / valid.sum((1, 2)).clamp(min=1)
-    torch.testing.assert_close(Triplet(10, 256, margin=1.0, weight=1.0, mining="all")(g, y).double(), expected, rtol=1e-4, atol=0.1)
+    torch.testing.assert_close(
+        Triplet(10, 256, margin=1.0, weight=1.0, mining="all", normalize=False)(g, y).double(), expected, rtol=1e-4, atol=0.1
+    )
 
 
 @pytest.mark.parametrize(
     "loss",
     [
-        Contrastive(4, 5, margin=3.0, weight=0.3),
-        Triplet(4, 5, margin=5.0, weight=0.7, mining="all"),
-        Triplet(4, 5, margin=5.0, weight=0.7, mining="hard"),
+        Contrastive(4, 5, margin=3.0, weight=0.3, normalize=False),
+        Triplet(4, 5, margin=5.0, weight=0.7, mining="all", normalize=False),
+        Triplet(4, 5, margin=5.0, weight=0.7, mining="hard", normalize=False),
     ],
     ids=["contrastive", "triplet-all", "triplet-hard"],
 )

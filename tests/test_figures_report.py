@@ -11,9 +11,10 @@ from made_run import make_params, outcome_rows, run_stage, write_cost, write_fea
 from PIL import Image
 
 from pipeline.reporting import findings
-from pipeline.reporting.figures import critical_difference_figure, features_figure, features_panel
-from pipeline.reporting.findings import FAILS, HOLDS, MISSING, OPEN, Claim, Value
+from pipeline.reporting.figures import critical_difference_figure, features_figure, features_panel, noise_figure
+from pipeline.reporting.findings import FAILS, HOLDS, MISSING, OPEN, WEAK, Claim, Finding, Value
 from pipeline.reporting.published import load_published
+from pipeline.reporting.report import findings_part
 from pipeline.reporting.statistics import hcp_groups, statistics_frame
 
 RIGHT = {"softmax_fs": 4, "at": 60, "center": 10, "pcl": 15, "hcp": 40, "hcp_fs": 45, "mine": 30}  # of 100, under BIM
@@ -88,9 +89,29 @@ def test_order_holds_fails_or_stays_open() -> None:
 def test_together_fails_on_one_and_holds_only_on_all() -> None:
     assert findings.together([HOLDS, HOLDS, MISSING]) == HOLDS
     assert findings.together([HOLDS, OPEN]) == OPEN
-    assert findings.together([HOLDS, OPEN, FAILS]) == FAILS
+    assert findings.together([HOLDS, OPEN, FAILS, WEAK]) == FAILS
+    assert findings.together([HOLDS, OPEN, WEAK]) == WEAK
     assert findings.together([MISSING]) == MISSING
     assert findings.together([]) == MISSING
+
+
+def test_claims_name_methods_by_their_labels() -> None:
+    labels = {"hcp": "mine", "at": "AT"}
+    table = pd.DataFrame([row("hcp", "bim", 50), row("at", "bim", 30)])
+    empty = table.assign(dataset="d", stop="").head(0)
+    tables = {1: empty, 2: table.assign(dataset="d"), 3: empty, 4: empty}
+    claims = [finding.claim for finding in findings.hcp_findings(tables, {"d": 0.1}, labels)]
+    assert "mine beats AT under BIM, eps 0.1" in claims
+    assert "mine needs more noise than AT (stop: batch)" in claims
+    assert "mine beats center under BIM, eps 0.1" in claims  # no label
+    assert not any("{" in claim for claim in claims)
+
+
+def test_every_verdict_is_counted() -> None:
+    verdicts = [HOLDS, HOLDS, OPEN, FAILS, WEAK, MISSING]
+    text = findings_part("PCL", [Finding("d", str(i), verdict, "-", "-") for i, verdict in enumerate(verdicts)])
+    counts = "holds: 2, within the 95 % interval: 1, does not hold: 1, attack too weak to tell: 1, not measured: 1."
+    assert f"In short: {counts}" in text
 
 
 def test_noise_that_did_not_fool_every_image_reaches_up_to_the_image_range() -> None:
@@ -167,6 +188,12 @@ def test_principal_components_share_of_the_variance_is_in_the_title() -> None:
     assert len(axes.collections) == 2 + 100
 
 
+def test_noise_figure_says_where_nothing_was_measured() -> None:
+    axes = noise_figure({"sample": {"a": {"hcp": np.arange(9.0)}, "b": {}}, "batch": {"a": {}, "b": {}}}, {}).axes
+    assert [[text.get_text() for text in ax.texts] for ax in axes] == [[], *[["not run"]] * 3]
+    assert len(axes[0].patches) == 1
+
+
 def test_critical_difference_figure_says_why_there_is_no_test() -> None:
     cells = pd.DataFrame(columns=["dataset", "method", "seed", "attack", "eps", "accuracy", "mse"]).astype(
         {"attack": str, "mse": float}
@@ -219,7 +246,7 @@ def test_report_draws_the_right_conclusions(profile: Path) -> None:
 
     assert parts("HCP (SM) beats PCL (SM) under BIM")[1] == "**holds**"  # 40 against 15 of 100
     assert parts("HCP (SM) beats PCL (SM) under BIM")[3] == "55.51 against 27.23"
-    assert parts("HCP (SM) beats AT under BIM")[1] == "**does not hold**"  # 40 against 60
-    assert parts("SM (FS) beats AT in clean accuracy")[1] == "**within the 95 % interval**"  # 95 and 95
-    assert parts("HCP + AT beats AT under BIM")[1] == "**not measured**"
+    assert parts("HCP (SM) beats AT (SM) under BIM")[1] == "**does not hold**"  # 40 against 60
+    assert parts("SM (FS) beats AT (SM) in clean accuracy")[1] == "**within the 95 % interval**"  # 95 and 95
+    assert parts("HCP + AT beats AT (SM) under BIM")[1] == "**not measured**"
     assert parts("Every model falls to 0 % at eps 5")[1] == "**holds**"

@@ -13,7 +13,7 @@ from pipeline.attacks.objective import joint
 from pipeline.checkpoint import load_state, save_state
 from pipeline.config import Params, load_params
 from pipeline.data.image_set import ImageSet, Splits
-from pipeline.jobs.learner import build_network, load_model, new_learner
+from pipeline.jobs.learner import build_network, load_model, method_adversary, new_learner
 from pipeline.training.state import Learner
 
 CPU = torch.device("cpu")
@@ -109,3 +109,24 @@ def test_a_model_that_started_from_imagenet_is_loaded_without_fetching_those_wei
     save_state(tmp_path / "a.pt", {"network": network.state_dict(), "criterion": {}, "params": used})
     loaded, _, _ = load_model(tmp_path / "a.pt", CPU)  # would need the file from the network
     torch.testing.assert_close(loaded.state_dict()["classifier.weight"], network.state_dict()["classifier.weight"])
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "eps_range", "clean_share", "labels"),
+    [
+        ("madry", "pgd", (0.15, 0.15), 0.0, "true"),
+        ("at_fgsm", "fgsm", (0.05, 0.25), 0.77, "predicted"),
+        ("pcl_at_pgd", "pgd", (0.05, 0.25), 0.5, "true"),
+    ],
+)
+def test_adversarial_training_is_as_params_say(
+    method: str, name: str, eps_range: tuple[float, float], clean_share: float, labels: str
+) -> None:
+    params = load_params(ROOT / "params.yaml")
+    adversary = method_adversary(params.methods[method], params.datasets["digits"].training)
+    assert isinstance(adversary, partial)
+    chosen = dict(adversary.keywords)
+    attack = chosen.pop("attack")
+    assert attack.func.__name__ == name
+    assert attack.keywords == ({"steps": 10, "rel_step_size": 0.25} if name == "pgd" else {})
+    assert chosen == {"eps_range": eps_range, "clean_share": clean_share, "labels": labels}

@@ -283,3 +283,19 @@ def test_convolutions_have_he_weights(name: str) -> None:
             kernel, fan_in = module.kernel_size[0] ** 2, module.in_channels
             variance = 2 / (1 + 0.25**2) / (kernel * fan_in) if name == "conv6" else 2 / (kernel * module.out_channels)
             assert module.weight.var().item() == pytest.approx(variance, rel=0.25)
+
+
+def test_vgg19_computes_what_torchvision_does() -> None:
+    """With its weights; torchvision's dropout and 4096-d layers left out on both sides."""
+    torch.manual_seed(0)
+    net, reference = build("vgg19", 3, width=64, penultimate=16).eval(), torchvision.models.vgg19_bn().eval().features
+    kinds = (nn.Conv2d, nn.BatchNorm2d)
+    pairs = zip(*([m for m in model.modules() if isinstance(m, kinds)] for model in (net, reference)), strict=True)
+    with torch.no_grad():
+        for ours, theirs in pairs:
+            weights = theirs.state_dict()
+            ours.load_state_dict({name: weights[name] for name in ours.state_dict()})  # theirs has biases besides, all 0
+        x = torch.rand(2, 3, 32, 32)
+        maps = reference((x - 0.45) / 0.25)  # (2, 512, 1, 1)
+        linear = net.layers["layer5"][-1]
+        torch.testing.assert_close(net.forward_features(x)[1]["layer5"], linear(maps.mean((2, 3))), rtol=1e-4, atol=1e-5)

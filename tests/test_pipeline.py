@@ -46,7 +46,7 @@ def small_params() -> dict[str, Any]:
     digits = params["datasets"]["digits"]
     digits["networks"]["main"] |= {"widths": [8, 8, 8, 8], "branch": 8, "penultimate": 8}
     digits["training"]["epochs"] = {"pretrain": 1, "train": 1}
-    digits["evaluation"] |= {"eps": [0.15], "sweep": [0.5], "c": [0.1], "cw_images": 5, "images": 20, "keep_images": 3}
+    digits["evaluation"] |= {"eps": [0.05, 0.15], "sweep": [0.5], "c": [0.1], "cw_images": 5, "images": 20, "keep_images": 3}
     params["noise"]["steps"] = 3
     params["attacks"]["cw"]["steps"] = 3
     return params
@@ -89,13 +89,16 @@ def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_output_is_there_and_says_the_same(profile: Path) -> None:
     outcomes = pd.read_parquet(profile / "data/attacks/digits/hcp/0/outcomes.parquet")
     assert set(map(tuple, outcomes[["attack", "eps"]].drop_duplicates().values)) == {
-        ("clean", 0.0), ("fgsm", 0.15), ("bim", 0.15), ("adaptive_fgsm", 0.15), ("adaptive_bim", 0.15),
+        ("clean", 0.0), ("fgsm", 0.05), ("fgsm", 0.15), ("bim", 0.05), ("bim", 0.15),
+        ("adaptive_fgsm", 0.15), ("adaptive_bim", 0.15),
         ("noise_sample", 5.0), ("noise_batch", 5.0)
     }  # fmt: skip
-    assert len(outcomes) == 7 * 20
+    assert len(outcomes) == 9 * 20
+    plain, adaptive = (outcomes[(outcomes.attack == name) & (outcomes.eps == 0.15)] for name in ("bim", "adaptive_bim"))
+    assert (plain.l2.to_numpy() != adaptive.l2.to_numpy()).any()  # another objective finds other images
     softmax = pd.read_parquet(profile / "data/attacks/digits/softmax_fs/0/outcomes.parquet")
     assert len(softmax[softmax.attack == "cw"]) == 5
-    assert set(softmax[softmax.attack == "fgsm"].eps) == {0.15, 0.5}
+    assert set(softmax[softmax.attack == "fgsm"].eps) == {0.05, 0.15, 0.5}
     attacked = outcomes[outcomes.attack == "bim"]
     assert attacked.linf.max() <= 0.15 + 1e-6
     assert (attacked.correct == (attacked.prediction == attacked.label)).all()
@@ -125,6 +128,7 @@ def test_white_box_transfer_is_what_the_attack_stage_measured(profile: Path) -> 
         own = outcomes[(outcomes.attack == row.attack) & (outcomes.eps == row.eps)]
         assert row.accuracy == pytest.approx(100 * own.correct.mean(), abs=1e-3)
         assert row.images == len(own)
+        assert row.eps == (0.1 if row.attack == "cw" else 0.15)
 
 
 def test_planes_and_cost_hold_what_the_figures_and_table_12_need(profile: Path) -> None:

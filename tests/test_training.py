@@ -422,3 +422,28 @@ def test_an_attack_on_predicted_labels_does_not_see_the_true_ones(trained: nn.Mo
     torch.testing.assert_close(images, attack(trained, x, predicted, 0.1))
     assert torch.equal(labels, wrong)  # the loss still has the true label
     assert not torch.equal(images, attack(trained, x, wrong, 0.1))
+
+
+def test_a_clipped_step_has_the_length_that_params_allow(digits: tuple[Tensor, Tensor], tmp_path: Path) -> None:
+    """Without momentum and decay a step is lr x gradient: its length is lr x clip where the gradient is longer, else as it was."""
+    x, y = digits[0][:32].float(), digits[1][:32]
+    lengths = {}
+    for clip in (None, 1e-3, 1e6):
+        network, criterion = new_model([])
+        before = torch.cat([p.detach().flatten() for p in network.parameters()])
+        settings = {"lr": 0.1, "momentum": 0.0, "weight_decay": 0.0, "milestones": [], "gamma": 1.0, "clip": clip}
+        fit(
+            Learner(network, criterion, build_optimizer(network.parameters(), {}, settings, {}), Generator()),
+            batches=lambda generator: iter([(x, y)]),
+            images=32,
+            epochs=1,
+            adversary=clean_only,
+            precision="fp32",
+            validate=lambda: 0.0,
+            checkpoint=tmp_path / f"{clip}.pt",
+            params={},
+            on_epoch=lambda row, rate: None,
+        )
+        lengths[clip] = (torch.cat([p.detach().flatten() for p in network.parameters()]) - before).norm().item()
+    assert lengths[1e-3] == pytest.approx(1e-4, rel=1e-2)
+    assert lengths[1e6] == lengths[None] > 1e-3

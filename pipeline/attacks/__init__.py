@@ -1,14 +1,27 @@
 """Attacks by the name that params.yaml uses. Each takes (model, x, y, eps, *, options, generator, objective) and returns x_adv;
-`cw` takes its constant c for eps, and no objective, as it descends one of its own."""
+`cw` takes its constant c for eps. `cw`, `apgd_targeted` and `fab` take no objective, they have one of their own."""
 
 from collections.abc import Callable
 
 from torch import Tensor
 
+from pipeline.attacks.apgd import apgd, apgd_targeted
 from pipeline.attacks.bim import bim
 from pipeline.attacks.cw import cw
+from pipeline.attacks.fab import fab
 from pipeline.attacks.fgsm import fgsm
 from pipeline.attacks.mim import mim
 from pipeline.attacks.pgd import pgd
+from pipeline.attacks.square import square
 
-ATTACKS: dict[str, Callable[..., Tensor]] = {"bim": bim, "cw": cw, "fgsm": fgsm, "mim": mim, "pgd": pgd}
+ATTACKS: dict[str, Callable[..., Tensor]] = {
+    "apgd": apgd,
+    "apgd_targeted": apgd_targeted,
+    "bim": bim,
+    "cw": cw,
+    "fab": fab,
+    "fgsm": fgsm,
+    "mim": mim,
+    "pgd": pgd,
+    "square": square,
+}

@@ -14,7 +14,8 @@ INSIDE = 0.999999  # as the authors: black and white pixels are moved this littl
 PROGRESS = 0.9999  # as the authors: progress is an objective below this share of what it was a tenth of the steps ago
 # MODIFIED: the authors stop the batch at the first tenth in which its objective makes no progress. Here each image stops for
 # itself, when for this many tenths neither its objective nor the lowest so far has made any: images swing about the boundary, and
-# black and white ones move only after hundreds of steps (at pcl's 1000 of 0.01 the authors' rule breaks no black and white digit).
+# black and white ones move only after hundreds of steps (in a try at pcl's 1000 of 0.01, the authors' rule broke no digit made
+# black and white).
 PATIENCE = 3
 
 

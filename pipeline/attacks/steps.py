@@ -26,7 +26,7 @@ def gradient(model: nn.Module, x: Tensor, y: Tensor, objective: Objective) -> tu
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         value, logits = objective(model, x, y)
-        return torch.autograd.grad(value.sum(), x)[0], logits.detach()
+        return torch.autograd.grad(value.sum(), x, materialize_grads=True)[0], logits.detach()  # zeros if x plays no part
 
 
 def ball(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:

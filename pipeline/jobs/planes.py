@@ -6,13 +6,13 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from torch import Generator, Tensor
+from torch import Tensor
 
 from pipeline.attacks import ATTACKS
 from pipeline.config import Dataset, Method, Params, pick
 from pipeline.data.image_set import load_splits
 from pipeline.device import set_up_device
-from pipeline.evaluation.robustness import clean_features, predict
+from pipeline.evaluation.robustness import Trial, attacked, clean_features, predict, progress
 from pipeline.files import atomic_path, content_key
 from pipeline.jobs.learner import new_learner, test_images, train
 from pipeline.training.state import Learner, Row
@@ -38,6 +38,8 @@ def train_plane(params: Params, dataset: str, method: str) -> None:
         "training": data.training.model_dump(),
         "method": recipe.model_dump(),
         "compute": params.compute.model_dump(),
+        "epochs": params.planes.epochs,
+        "images": data.evaluation.images,
         "seed": seed,
     }
     unfinished = Path(os.environ.get("DVC_ROOT", ".")) / ".ckpt" / f"plane-{dataset}-{method}"
@@ -53,12 +55,13 @@ def train_plane(params: Params, dataset: str, method: str) -> None:
     precision = params.compute.precision
     train(learner, data, recipe, splits, precision=precision, checkpoint=folder / "last.pt", params=used, on_epoch=keep)
     looks = [dict(np.load(folder / f"{epoch}.npz")) for epoch in wanted]
-    pgd = partial(ATTACKS["pgd"], **params.attacks["pgd"].options)
-    twins = pgd(learner.network, images, labels, data.headline_eps, generator=Generator(device).manual_seed(seed))
+    trial = Trial("pgd", data.headline_eps, partial(ATTACKS["pgd"], **params.attacks["pgd"].options), batch_size)
+    with progress(len(images)) as bar:
+        twins = attacked(learner.network, images, labels, trial, seed=seed, bar=bar)
     y = labels.cpu().numpy()
     arrays = _stack(looks, _look(learner, twins, batch_size), y)
     with atomic_path(Path("data/planes", dataset, f"{method}.npz")) as part:
-        np.savez(part, epochs=np.array(wanted), label=y, eps=np.array(data.headline_eps), **arrays)  # type: ignore[arg-type]
+        np.savez(part, epochs=np.array(wanted), label=y, eps=np.array(trial.eps), **arrays)  # type: ignore[arg-type]
     shutil.rmtree(unfinished, ignore_errors=True)
     print(f"{dataset} {method}: two features after {', '.join(map(str, wanted))} epochs")
 

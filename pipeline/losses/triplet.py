@@ -3,6 +3,7 @@
 from typing import Annotated, Literal
 
 import torch
+import torch.nn.functional as F
 from annotated_types import Gt
 from torch import Tensor, nn
 
@@ -14,8 +15,8 @@ class Triplet(nn.Module):
     image of the batch of its class and n one of another class. g: (B, D), y: (B,) int64 -> (B,), 0 for an anchor without p or n.
 
     The paper does not say how it draws triplets. `mining`: "all" is the mean over all p and n of the anchor, those without a loss
-    too, which is what random triplets give; "hard" takes the farthest p and the nearest n (Hermans et al., 2017). The features are
-    not normalised, as in the paper.
+    too, which is what random triplets give; "hard" takes the farthest p and the nearest n (Hermans et al., 2017). normalize: the
+    features are first brought to length 1, as in Schroff et al., section 3.1; pcl eq. 15 does not say.
     """
 
     def __init__(
@@ -26,11 +27,13 @@ class Triplet(nn.Module):
         margin: Annotated[float, Gt(0)],
         weight: Annotated[float, Gt(0)],
         mining: Literal["all", "hard"],
+        normalize: bool,
     ) -> None:
         super().__init__()
-        self.margin, self.weight, self.mining = margin, weight, mining
+        self.margin, self.weight, self.mining, self.normalize = margin, weight, mining, normalize
 
     def forward(self, g: Tensor, y: Tensor) -> Tensor:
+        g = F.normalize(g, dim=1) if self.normalize else g
         d = squared_distances(g, g)  # (B, B)
         negative = y[:, None] != y
         positive = ~negative & ~torch.eye(len(y), dtype=torch.bool, device=y.device)

@@ -42,7 +42,11 @@ def noise_figure(noise: dict[str, dict[str, dict[str, np.ndarray]]], labels: dic
 
 
 def noise_panel(ax: Axes, by_method: dict[str, np.ndarray], labels: dict[str, str]) -> None:
-    """Boxes: quartiles, whiskers 5-95 %, line: median, diamond: mean. HCP methods filled darker."""
+    """Boxes: quartiles, whiskers 5-95 %, line: median, diamond: mean. HCP methods filled darker. `by_method` may be empty."""
+    if not by_method:
+        ax.text(0.5, 0.5, "not run", ha="center", va="center", transform=ax.transAxes)
+        ax.axis("off")
+        return
     names = [labels.get(method, method) for method in by_method]
     boxes = ax.boxplot(
         list(by_method.values()),

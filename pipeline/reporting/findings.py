@@ -4,6 +4,7 @@ hcp paper are here, those of the pcl paper in pcl_findings.py.
 Overlap is a cautious rule: all methods are tested on the same images, so their difference is known better than either value.
 """
 
+import re
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -13,12 +14,13 @@ from pipeline.reporting.outcomes import NOISE, is_close
 
 HOLDS, FAILS, OPEN, MISSING = "holds", "does not hold", "within the 95 % interval", "not measured"
 ITERATIVE = ("bim", "mim", "pgd")
+WEAK = "attack too weak to tell"  # it knows more and leaves more images right: a worse attack, not a better model
 UNSURE = "no interval"  # one batch is one experiment: two numbers that cannot be told apart from chance
 
 
 class Claim(NamedTuple):
     """`above` is above `below` less `margin`, in the measured and the published values of table `table`, under `attack` (clean, an
-    attack, noise_sample or noise_batch) at every eps of the table."""
+    attack, noise_sample or noise_batch) at every eps of the table. A {method} in `text` stands for its label, see `named`."""
 
     text: str
     table: int
@@ -45,35 +47,42 @@ class Finding(NamedTuple):
 
 
 CLAIMS = (
-    Claim("HCP (SM) beats CL (SM) under BIM", 2, "hcp", "center", "bim"),
-    Claim("HCP (SM) beats PCL (SM) under BIM", 2, "hcp", "pcl", "bim"),
-    Claim("HCP (SM) beats AT under BIM", 2, "hcp", "at", "bim"),
-    Claim("HCP (SM) loses at most 1 point of clean accuracy against SM (FS)", 1, "hcp", "softmax_fs", "clean", 1.0),
-    Claim("HCP (FS) loses at most 1 point of clean accuracy against SM (FS)", 1, "hcp_fs", "softmax_fs", "clean", 1.0),
-    Claim("SM (FS) beats AT in clean accuracy", 1, "softmax_fs", "at", "clean"),
+    Claim("{hcp} beats {center} under BIM", 2, "hcp", "center", "bim"),
+    Claim("{hcp} beats {pcl} under BIM", 2, "hcp", "pcl", "bim"),
+    Claim("{hcp} beats {at} under BIM", 2, "hcp", "at", "bim"),
+    Claim("{hcp} loses at most 1 point of clean accuracy against {softmax_fs}", 1, "hcp", "softmax_fs", "clean", 1.0),
+    Claim("{hcp_fs} loses at most 1 point of clean accuracy against {softmax_fs}", 1, "hcp_fs", "softmax_fs", "clean", 1.0),
+    Claim("{softmax_fs} beats {at} in clean accuracy", 1, "softmax_fs", "at", "clean"),
     *(
-        Claim(f"HCP (SM) needs more noise than {name} (stop: {stop})", 3, "hcp", other, NOISE + stop)
+        Claim(f"{{hcp}} needs more noise than {{{other}}} (stop: {stop})", 3, "hcp", other, NOISE + stop)
         for stop in ("batch", "sample")
-        for other, name in (("at", "AT"), ("center", "CL (SM)"), ("pcl", "PCL (SM)"))
+        for other in ("at", "center", "pcl")
     ),
-    Claim("All three terms are at least as good as M+P under BIM", 4, "hcp", "hcp_m_p", "bim"),
-    Claim("All three terms are at least as good as M+NP under BIM", 4, "hcp", "hcp_m_np", "bim"),
-    Claim("All three terms are at least as good as P+NP under BIM", 4, "hcp", "hcp_p_np", "bim"),
-    Claim("HCP + AT beats AT in clean accuracy", 4, "hcp_at", "at", "clean"),
-    Claim("HCP + AT beats AT under BIM", 4, "hcp_at", "at", "bim"),
+    Claim("{hcp} is at least as good as {hcp_m_p} under BIM", 4, "hcp", "hcp_m_p", "bim"),
+    Claim("{hcp} is at least as good as {hcp_m_np} under BIM", 4, "hcp", "hcp_m_np", "bim"),
+    Claim("{hcp} is at least as good as {hcp_p_np} under BIM", 4, "hcp", "hcp_p_np", "bim"),
+    Claim("{hcp_at} beats {at} in clean accuracy", 4, "hcp_at", "at", "clean"),
+    Claim("{hcp_at} beats {at} under BIM", 4, "hcp_at", "at", "bim"),
 )
 
 
+def named(text: str, labels: dict[str, str]) -> str:
+    """`text` with the label of each {method} in it; without a label, its name."""
+    return re.sub(r"\{(\w+)\}", lambda found: labels.get(found[1], found[1]), text)
+
+
 def cell(table: pd.DataFrame, method: str, attack: str, eps: float | None = None) -> Value | None:
-    """table: one data set's rows. None where nothing was measured. An image that was not fooled needs more noise than was measured,
-    but no pixel can move by more than 1: such a mean is a bound, and the interval reaches up to what the image range allows."""
+    """table: one data set's rows. None where nothing was measured."""
     rows = table[(table["method"] == method) & (table["attack"] == attack) & table["measured"].notna()]
     if eps is not None:
         rows = rows[is_close(rows["eps"], eps)]
-    if rows.empty:
-        return None
-    row = rows.iloc[0]
-    resisted = 1 - row["fooled"] / 100 if attack.startswith(NOISE) else 0.0
+    return None if rows.empty else value_of(rows.iloc[0])
+
+
+def value_of(row: pd.Series) -> Value:
+    """A row of a table. An image that was not fooled needs more noise than was measured, but no pixel can move by more than 1: such
+    a mean is a bound, and the interval reaches up to what the image range allows."""
+    resisted = 1 - row["fooled"] / 100 if row["attack"].startswith(NOISE) else 0.0
     spread = 1.96 * row["seed_std"] / row["seeds"] ** 0.5 if row["seeds"] > 1 else 0.0  # another training run would differ, too
     return Value(row["measured"], row["ci95_low"] - spread, row["ci95_high"] + spread + resisted, row["published"], resisted > 0)
 
@@ -89,14 +98,18 @@ def order(above: Value | None, below: Value | None, margin: float = 0.0) -> str:
     return FAILS if above.high < below.low - margin else OPEN
 
 
+def too_weak(informed: Value | None, usual: Value | None) -> bool:
+    """Does an attack that knows more than the usual one leave more images right, intervals apart?"""
+    return order(informed, usual) == HOLDS
+
+
 def together(verdicts: list[str]) -> str:
-    """One verdict for several: holds if all do, fails if one does; what is not measured does not count."""
+    """One verdict for several: fails if one does, else the first of too weak, open and holds that is among them; what is not
+    measured does not count."""
     measured = [verdict for verdict in verdicts if verdict != MISSING]
     if not measured:
         return MISSING
-    if FAILS in measured:
-        return FAILS
-    return OPEN if OPEN in measured else HOLDS
+    return next((verdict for verdict in (FAILS, WEAK, OPEN) if verdict in measured), HOLDS)
 
 
 def show(value: Value | None, digits: int) -> str:
@@ -180,14 +193,14 @@ def falls_with_eps(table: pd.DataFrame, clean: pd.DataFrame, dataset: str) -> Fi
     return Finding(dataset, "Accuracy falls with eps", together(list(orders.values())), measured, "-")
 
 
-def hcp_findings(tables: dict[int, pd.DataFrame], headline_eps: dict[str, float]) -> list[Finding]:
+def hcp_findings(tables: dict[int, pd.DataFrame], headline_eps: dict[str, float], labels: dict[str, str]) -> list[Finding]:
     """tables: `hcp_tables` by number; headline_eps: by data set, which are the data sets that were run."""
-    findings = []
+    findings, claims = [], [claim._replace(text=named(claim.text, labels)) for claim in CLAIMS]
     for dataset, eps in headline_eps.items():
         own = {number: table[table["dataset"] == dataset] for number, table in tables.items()}
         strengths = sorted(own[2].loc[own[2]["measured"].notna(), "eps"].unique())
-        findings += [finding for claim in CLAIMS for finding in judge(claim, own[claim.table], dataset)]
-        text = "HCP (FS) beats SM (FS) under every attack"
+        findings += [finding for claim in claims for finding in judge(claim, own[claim.table], dataset)]
+        text = named("{hcp_fs} beats {softmax_fs} under every attack", labels)
         findings += [beats_under_every_attack(own[2], dataset, text, "hcp_fs", "softmax_fs", strength) for strength in strengths]
         findings.append(all_fooled(own[3], dataset))
         findings.append(iterative_beats_single_step(own[2], dataset, eps))

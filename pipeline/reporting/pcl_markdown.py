@@ -1,12 +1,15 @@
 """The pcl paper's accuracy tables as Markdown, each laid out as in the paper."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pandas as pd
 
+from pipeline.reporting.findings import WEAK, too_weak, value_of
 from pipeline.reporting.markdown import grid, interval_text, name_attack, published_text, run_text, value_text
 from pipeline.reporting.outcomes import CW
 from pipeline.reporting.pcl_tables import ADAPTIVE_SETTING, TABLES, UNKNOWN, WHITE_BOX
+from pipeline.reporting.published import published_value
 
 Text = Callable[[pd.Series], str]
 LEGEND = (
@@ -18,11 +21,15 @@ LEGENDS = {
     3: "Black-box: the adversarial images were made on a VGG-19 trained on clean images only.",
     4: (
         "Adaptive: the attack climbs the joint loss, CE + prototype loss, so it knows the prototypes. `usual`: the same attack on "
-        "CE alone."
+        "CE alone. What counts is what the stronger of the two leaves, so none is bold. "
+        f"`{WEAK}`: the adaptive attack leaves more images right than the usual one, intervals apart. This is no robustness, since "
+        "an attacker who knows the prototypes need not use them: the joint loss is the worse objective, as when the prototype term "
+        "outweighs the cross entropy. Such a cell does not tell what knowing the prototypes is worth."
     ),
     8: (
-        "The paper does not say which of its models is meant. Its clean accuracy is that of the one trained on PGD images in table "
-        "3, except on CIFAR-100, where it is that of the one without adversarial training. Measured here: trained on PGD images."
+        "The paper does not say which of its models is meant. Its clean accuracy on CIFAR-10 is that of the one trained on PGD "
+        "images in table 3, on CIFAR-100 that of the one without adversarial training; on SVHN and Fashion-MNIST it is that of "
+        "both, as printed. Its values stand under the one trained on PGD images, on CIFAR-100 under the other."
     ),
     9: (
         "The paper states eps 8/255 here and 0.03 in table 3, with the same values for softmax and PCL. Deep softmax is described "
@@ -41,6 +48,19 @@ LEGENDS = {
 NOT_RUN = {"yu": "neither code nor the exact objective of [45] could be found"}
 
 
+def cw_text(options: dict[str, Any], published: pd.DataFrame) -> str:
+    """How C&W ran and how in the paper's table 2. options: attacks.cw of params.yaml."""
+    steps, rate = (
+        published_value(published, paper="pcl", table="2", attack=CW, metric=name) for name in ("steps", "learning-rate")
+    )
+    searches = options["binary_search_steps"]
+    constant = "c as given" if searches == 1 else f"binary search over {searches} constants from c on"
+    return (
+        f"C&W: {options['steps']} steps with learning rate {options['learning_rate']:g}, confidence {options['confidence']:g}, "
+        f"{constant}; the paper: {steps:.0f} steps with learning rate {rate:g}."
+    )
+
+
 def strength_names(rows: pd.DataFrame) -> pd.Series:
     """`PGD, eps 0.1`; for C&W with the number of images, which is smaller than for the others."""
     names = [name_attack(attack, eps) for attack, eps in zip(rows["attack"], rows["eps"], strict=True)]
@@ -52,7 +72,8 @@ def paper_grid(number: int, rows: pd.DataFrame, value: str, text: Text, labels: 
     """One data set's rows, of one setting where the lines are methods."""
     strengths, columns = strength_names(rows), TABLES[number].columns
     if columns == "attack":
-        return grid(rows, lines=rows["label"], columns=strengths, value=value, text=text, best=strengths)
+        best = None if number == 4 else strengths
+        return grid(rows, lines=rows["label"], columns=strengths, value=value, text=text, best=best)
     if columns == "method":
         return grid(rows, lines=strengths, columns=rows["label"], value=value, text=text, best=strengths, head="attack")
     sources = rows["setting"].str.removeprefix("from ")
@@ -65,13 +86,17 @@ def paper_grid(number: int, rows: pd.DataFrame, value: str, text: Text, labels: 
 
 
 def beside_usual(rows: pd.DataFrame, value: str, text: Text, usual_text: Text) -> Text:
-    """The text of an adaptive value with the conventional one behind it. rows: table 4."""
+    """The text of an adaptive value with the conventional one behind it, and whether the attack was too weak. rows: table 4."""
     known = rows[(rows["setting"] == WHITE_BOX) & rows[value].notna()]
     usual = {(row["dataset"], row["method"], row["attack"], row["eps"]): row for _, row in known.iterrows()}
 
     def both(row: pd.Series) -> str:
         other = usual.get((row["dataset"], row["method"], row["attack"], row["eps"]))
-        return text(row) if other is None or row["setting"] == WHITE_BOX else f"{text(row)}, usual {usual_text(other)}"
+        if other is None or row["setting"] == WHITE_BOX:
+            return text(row)
+        measured = [value_of(known) for known in (row, other) if pd.notna(known["measured"])]
+        weak = len(measured) == 2 and too_weak(*measured)
+        return f"{text(row)}, usual {usual_text(other)}{f': {WEAK}' if weak else ''}"
 
     return both
 
@@ -119,16 +144,18 @@ def with_gaps(number: int, measured: pd.DataFrame, labels: dict[str, str]) -> pd
     return rows.assign(images=rows.groupby(place)["images"].transform("max"))
 
 
-def pcl_table_markdown(number: int, table: pd.DataFrame, schedule: str, labels: dict[str, str]) -> str:
-    """table: `pcl_table`; schedule: `schedule_text`. A whole .md file."""
+def pcl_table_markdown(number: int, table: pd.DataFrame, schedule: str, labels: dict[str, str], *, cw: str) -> str:
+    """table: `pcl_table`; schedule: `schedule_text`; cw: `cw_text`. A whole .md file."""
     labels = {**UNKNOWN, **labels}
     measured, rest = table[table["measured"].notna()], table[table["measured"].isna()]
     parts = [f"## PCL Table {number}: {TABLES[number].title}"]
-    legend = " ".join([LEGEND, *([] if TABLES[number].columns == "target" else [BEST]), *filter(None, [LEGENDS.get(number)])])
+    best = [] if TABLES[number].columns == "target" or number == 4 else [BEST]
+    legend = " ".join([LEGEND, *best, *filter(None, [LEGENDS.get(number)])])
     if measured.empty:
         parts += [legend, "Nothing measured in this run."]
     else:
-        parts += [run_text(measured, schedule), legend]
+        made = [run_text(measured, schedule), *([cw] if (measured["attack"] == CW).any() else [])]
+        parts += [" ".join(made), legend]
 
         def ours(row: pd.Series) -> str:
             return "-" if pd.isna(row["measured"]) else value_text(row)

@@ -66,7 +66,7 @@ TABLES = {
     ),
     8: AccuracyTable(
         "comparison with adversarial training with domain adaptation",
-        ("atda", "pcl_at_pgd"),
+        ("atda", "pcl_deep", "pcl_at_pgd"),
         ("clean", "fgsm", "mim", "pgd"),
         "method",
         every=True,

@@ -11,7 +11,8 @@ pcl
     softmax -> softmax_fs       pcl ("Ours") -> pcl_deep              pcl+at-fgsm -> pcl_at_fgsm          pcl+at-pgd -> pcl_at_pgd
     at-kurakin [31] -> at_fgsm  yu [45] -> yu     adp [16] -> adp     madry [17] -> madry                 atda-song [46] -> atda
     input-gradient-reg [33] -> input_gradient     center -> center_deep                    contrastive, triplet -> the same
-    table 8, "Ours" -> pcl_at_pgd: its clean accuracies are those of table 3's PGD-trained model; CIFAR-100: pcl_deep's
+    table 8, "Ours" -> pcl_at_pgd, on CIFAR-100 pcl_deep: so say the clean accuracies of table 3, except that on SVHN and
+    Fashion-MNIST they are the same for both models
     table 11, layers=none -> softmax_fs, layers=1 .. 5 -> pcl_1 .. pcl_5, layers=4+5 -> pcl, layers=3+4+5 -> pcl_deep
     table 13, key = target: vgg19 -> vgg, at-kurakin -> vgg_at_fgsm, pcl -> pcl_at_pgd (its value from VGG-19 is that of
     table 3's PGD-trained model); the source is in `setting`

@@ -51,12 +51,13 @@ def write_pcl(
     strengths: dict[str, Strengths],
     labels: dict[str, str],
     methods: list[str],
+    cw: str,
 ) -> None:
-    """The accuracy tables of the pcl paper; methods: run.pcl."""
+    """The accuracy tables of the pcl paper; methods: run.pcl; cw: `cw_text`."""
     own = pcl_cells(cells, transfer)
     for number in TABLES:
         table = pcl_table(number, own, published, strengths=strengths, labels=labels, own=methods)
-        write(out, f"pcl_table{number}", table, pcl_table_markdown(number, table, schedule, labels))
+        write(out, f"pcl_table{number}", table, pcl_table_markdown(number, table, schedule, labels, cw=cw))
 
 
 def write_cost(

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from pipeline.training.adversary import Adversary
 from pipeline.training.finite import FiniteWatch, check_parameters
-from pipeline.training.optimizer import set_learning_rates
+from pipeline.training.optimizer import clip_gradients, set_learning_rates
 from pipeline.training.state import Learner, Row, resume_learner, save_learner
 
 Batches = Callable[[Generator], Iterator[tuple[Tensor, Tensor]]]  # one epoch of images in [0, 1] and labels
@@ -81,6 +81,7 @@ def run_epoch(
         values = torch.stack([(weight * term).sum() for term in terms.values()])  # (T,)
         optimizer.zero_grad(set_to_none=True)
         values.sum().backward()
+        clip_gradients(optimizer)
         optimizer.step()
         watch.update(values.detach())
         sums += values.detach() * len(clean)

@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 from torch.optim import SGD
 
-Settings = Mapping[str, Any]  # lr, momentum, weight_decay, milestones, gamma
+Settings = Mapping[str, Any]  # lr, momentum, weight_decay, milestones, gamma, clip (may be left out)
 
 
 def build_optimizer(
@@ -27,6 +27,13 @@ def build_optimizer(
     groups = [{"params": list(weights), "name": "network", **settings}]
     groups += [{"params": prototypes[name], "name": name, **prototype_settings[name]} for name in prototypes]
     return SGD([{**group, "base_lr": group["lr"]} for group in groups])
+
+
+def clip_gradients(optimizer: SGD) -> None:
+    """Shortens the gradient of each group with a `clip` to that norm. Does not wait for the device."""
+    for group in optimizer.param_groups:
+        if group.get("clip") is not None:
+            nn.utils.clip_grad_norm_(group["params"], group["clip"])
 
 
 def scheduled_lr(base_lr: float, milestones: Sequence[float], gamma: float, epoch: int, epochs: int) -> float:

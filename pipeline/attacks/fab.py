@@ -1,0 +1,132 @@
+"""Fast adaptive boundary attack, targeted (FAB-T): steps to the boundary between the true class and a wrong one, taken to be a
+plane, that keep near to the clean image. Croce and Hein, arXiv:1907.02044, algorithm 1; one of the four parts of AutoAttack
+(arXiv:2003.01690), whose settings and targets it has here."""
+
+from typing import Annotated, Literal, get_args
+
+import torch
+from annotated_types import Ge
+from torch import Generator, Tensor, nn
+
+from pipeline.attacks.apgd import Norm, length, random_point
+from pipeline.attacks.objective import wrong_classes
+from pipeline.attacks.steps import evaluating, gradient
+
+Stop = Literal["never", "sample"]
+
+ALPHA_MAX = 0.1  # the most that the step towards the boundary is biased towards the clean image
+ETA = 1.05  # how far beyond the boundary, 1 being on it
+BETA = 0.9  # the share of its way that a point keeps which has become adversarial
+NO_WEIGHT = 1e-12  # in parts of the largest: such a pixel does not reach its end, but makes nothing good either
+
+
+@torch.no_grad()
+def fab(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    eps: float,
+    *,
+    norm: Norm,
+    steps: Annotated[int, Ge(1)],
+    targets: Annotated[int, Ge(1)],
+    restarts: Annotated[int, Ge(1)],
+    stop: Stop = "sample",
+    generator: Generator | None = None,
+) -> Tensor:
+    """For each of the `targets` best wrong classes of the clean image (all of them where there are fewer), best first, `steps`
+    steps from the image and restarts - 1 times as many from a random point near it. x: (B, C, H, W) in [0, 1], y: (B,) -> x_adv,
+    same shape and range: a point that the model gets wrong with |x_adv - x| <= eps in `norm`, x where none was found or where the
+    model is wrong already.
+
+    stop: `sample` leaves an image alone once it has such a point, `never` makes every step and returns the nearest.
+    """
+    for name, value, choices in (("norm", norm, get_args(Norm)), ("stop", stop, get_args(Stop))):
+        if value not in choices:
+            raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+    if eps < 0 or steps < 1 or targets < 1 or restarts < 1:
+        raise ValueError(
+            f"eps must be at least 0, steps, targets and restarts at least 1, got {eps}, {steps}, {targets} and {restarts}"
+        )
+    x_adv, distance = x.clone(), x.new_full((len(x),), torch.inf)  # to the nearest so far
+    with evaluating(model):
+        logits = model(x)
+        rows = (logits.argmax(1) == y).nonzero()[:, 0]  # of the images that there is something to do for
+        for target in wrong_classes(logits, y)[:, :targets].unbind(1):
+            for restart in range(restarts):
+                if not len(rows):
+                    return x_adv
+                start = random_point(x, eps / 2, norm, generator) if restart else x
+                enough = eps if stop == "sample" else 0.0
+                found, apart = _approach(model, x[rows], y[rows], target[rows], start[rows], enough, norm, steps)
+                nearer = (apart <= eps) & (apart < distance[rows])
+                x_adv[rows[nearer]], distance[rows[nearer]] = found[nearer], apart[nearer]
+                rows = rows[distance[rows] > enough]
+    return x_adv
+
+
+def _approach(
+    model: nn.Module, x: Tensor, y: Tensor, target: Tensor, start: Tensor, enough: float, norm: Norm, steps: int
+) -> tuple[Tensor, Tensor]:
+    """Algorithm 1 from `start` towards the boundary of y and target -> per image the nearest point that the model gets wrong
+    (B, C, H, W) and its distance (B,), inf where there was none. An image ends at the first such point within `enough`."""
+    nearest, distance = x.clone(), x.new_full((len(x),), torch.inf)
+    row = torch.arange(len(x), device=x.device)  # of the images still at work
+    x_adv = start
+    for _ in range(steps):
+        gap, w = _plane(model, x_adv, y, target)
+        to_plane = project_onto_plane(x_adv, w, gap, norm)
+        from_clean = project_onto_plane(x, w, gap + (w * (x - x_adv)).sum((1, 2, 3)), norm)
+        ours, clean = length(to_plane, norm), length(from_clean, norm)
+        alpha = (ours / (ours + clean)).clamp(max=ALPHA_MAX)
+        x_adv = ((1 - alpha) * (x_adv + ETA * to_plane) + alpha * (x + ETA * from_clean)).clamp(0, 1)
+        wrong = model(x_adv).argmax(1) != y
+        apart = length(x_adv - x, norm)[:, 0, 0, 0]
+        nearer = wrong & (apart < distance[row])
+        nearest[row[nearer]], distance[row[nearer]] = x_adv[nearer], apart[nearer]
+        x_adv = torch.where(wrong[:, None, None, None], x + BETA * (x_adv - x), x_adv)
+        going = distance[row] > enough
+        if not going.all():
+            row, x, y, target, x_adv = (values[going] for values in (row, x, y, target, x_adv))
+        if not len(row):
+            break
+    return nearest, distance
+
+
+def _plane(model: nn.Module, x: Tensor, y: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """z_target - z_y (B,), negative where the model prefers y, and its gradient in x (B, C, H, W)."""
+
+    def preference(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        logits = model(x)
+        return (logits.gather(1, target[:, None]) - logits.gather(1, y[:, None]))[:, 0], logits
+
+    grad, logits = gradient(model, x, y, preference)
+    rows = torch.arange(len(x), device=x.device)
+    return logits[rows, target] - logits[rows, y], grad
+
+
+def project_onto_plane(x: Tensor, w: Tensor, gap: Tensor, norm: Norm) -> Tensor:
+    """The shortest delta in `norm` with gap + <w, delta> = 0 and x + delta in [0, 1]; where there is none, the one that comes
+    nearest to it. x, w: (B, C, H, W), gap: (B,) -> (B, C, H, W). arXiv:1907.02044, section 2.1 and its supplement.
+
+    Every pixel moves towards the plane by min(t * speed, room), speed being 1 in l-inf and |w| in l2 (the conditions of Karush,
+    Kuhn and Tucker); what is sought is the t at which the gap is made good. What is made good is linear in t between the values at
+    which a pixel reaches its end, so with these in order the piece can be looked up.
+    """
+    scale = length(w, "linf")[:, 0, 0]  # (B, 1); weights and gap in parts of the largest weight, lest their products overflow
+    w, pixels, gap = w.flatten(1) / scale, x.flatten(1), gap[:, None] / scale  # (B, D), (B, D), (B, 1)
+    sign = -gap.sign() * w.sign()
+    room = torch.where(sign > 0, 1 - pixels, pixels)
+    weight = w.abs()
+    speed = torch.ones_like(w) if norm == "linf" else weight
+    ends, order = (room / speed).masked_fill(weight < NO_WEIGHT, 0).sort(dim=1)
+    full = (weight * room).gather(1, order)  # what a pixel makes good at its end
+    rate = (weight * speed).gather(1, order)  # and by t before it
+    ended = full.cumsum(1)
+    moving = rate.flip(1).cumsum(1).flip(1)  # this pixel and those that end after it
+    made_good = ended + ends * (moving - rate)  # by all of them, at this pixel's end
+    piece = (made_good < gap.abs()).sum(1, keepdim=True)
+    beyond, piece = piece == w.shape[1], piece.clamp(max=w.shape[1] - 1)
+    t = (gap.abs() - (ended - full).gather(1, piece)) / moving.gather(1, piece).clamp(min=NO_WEIGHT)
+    t = torch.where(beyond, ends[:, -1:], t)
+    return (sign * torch.minimum(t * speed, room)).view_as(x)
