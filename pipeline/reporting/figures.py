@@ -81,7 +81,7 @@ def features_figure(features: dict[str, dict[str, tuple[np.ndarray, np.ndarray, 
         for ax, (method, (x, y, layer)) in zip(row, by_method.items(), strict=False):
             features_panel(ax, x, y)
             ax.set_title(f"{labels.get(method, method)}\n{ax.get_title()}", fontsize=10)
-            row[0].set_ylabel(f"{dataset}, layer {layer}")
+            row[0].set_ylabel(f"{dataset}, {layer}")
         if len(row[0].collections) <= len(COLOURS):  # one collection a class
             row[len(by_method) - 1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), title="class", fontsize=8, markerscale=1.6)
     return figure
