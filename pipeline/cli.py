@@ -1,23 +1,30 @@
-"""What every stage script shares on the command line: arguments, --help and errors without a traceback."""
+"""What every stage script shares on the command line: arguments, --help, errors without a traceback and how long it took."""
 
 import argparse
+import json
 import os
 import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+
+TIMES = Path(".ckpt/times")  # the report sums them up
 
 
 def run_stage(main: Callable[..., None], **arguments: str) -> None:
     """Parses `arguments` (name: help text) as positional ones and calls main(*values). A ValueError or OSError, which is how the
     library reports what the user can mend, becomes one line on stderr and exit status 2."""
+    script = Path(sys.argv[0]).stem
     parser = argparse.ArgumentParser(
-        prog=f"python -m stages.{Path(sys.argv[0]).stem}",
+        prog=f"python -m stages.{script}",
         description=main.__doc__,
         epilog="Reads params.yaml in the current folder. PIPELINE_TRACEBACK=1 shows where an error came from.",
     )
     for name, help_text in arguments.items():
         parser.add_argument(name, help=help_text, type=int if name == "seed" else str)
     values = vars(parser.parse_args())
+    start = time.monotonic()
     try:
         main(*values.values())
     except (ValueError, OSError) as error:
@@ -25,3 +32,17 @@ def run_stage(main: Callable[..., None], **arguments: str) -> None:
             raise
         print(f"error: {error} (PIPELINE_TRACEBACK=1 shows where)", file=sys.stderr)
         sys.exit(2)
+    write_time(script, [str(value) for value in values.values()], time.monotonic() - start)
+
+
+def write_time(script: str, values: list[str], seconds: float) -> None:
+    """.ckpt/times/<stage@item>.json, named by DVC where it runs the script (pretrain, scratch and finetune share one). Whole or not
+    at all, and never a reason to fail. By itself: a stage would depend on pipeline/files.py for it."""
+    dvc_name = os.environ.get("DVC_STAGE", "").rpartition(":")[2]  # folder/dvc.yaml:stage@item where run from elsewhere
+    name = (dvc_name or "@".join([script, *(["-".join(values)] if values else [])])).replace("/", "-")
+    stage, _, item = name.partition("@")
+    partial = TIMES / f".{name}.{os.getpid()}.part"
+    with suppress(OSError):
+        TIMES.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps({"stage": stage, "item": item, "seconds": round(seconds, 3)}) + "\n")
+        partial.replace(TIMES / f"{name}.json")

@@ -103,6 +103,7 @@ class Dataset(Strict):
     evaluation: Evaluation
     headline_eps: Strength
     headline_c: Positive
+    headline_l2: Positive
 
 
 class Optimizer(Strict):
@@ -119,17 +120,26 @@ class Optimizer(Strict):
 
 class AdversarialTraining(Strict):
     """`clean_share` is lambda of hcp eq. 5, the weight of the clean images: 0 trains on adversarial ones only. `eps` names a range
-    of the data set; `labels`: what the attack leads away from."""
+    of the data set; `labels`: what the attack leads away from, `soft` being all that is predicted for the clean image."""
 
     clean_share: Annotated[float, Field(ge=0, lt=1)]
     eps: str
-    labels: Literal["true", "predicted"]
+    labels: Literal["true", "predicted", "soft"]
     attack: AttackChoice
+
+
+class WeightPerturbation(Strict):
+    """AWP: `gamma` is the length of the perturbation as a share of that of the weight; `warmup`: when it begins, as a milestone."""
+
+    gamma: Positive
+    warmup: NotNegative
 
 
 class Method(Strict):
     """`network` names one of the data set's, `ensemble` is how many of it are trained together. The loss is cross_entropy x CE
-    + `loss` on each of `layers` + CE of a linear classifier on each of `auxiliary` + input_gradient x |d CE / d x|^2."""
+    + `loss` on each of `layers` + CE of a linear classifier on each of `auxiliary` + input_gradient x |d CE / d x|^2
+    + trades x KL(p(clean) || p(attacked)), with which CE is on the clean images alone. `ema` is the decay of the moving average of
+    the weights, 0 for none; `keep`: the last epoch or the best on the validation split."""
 
     network: str
     ensemble: PositiveInt
@@ -140,9 +150,13 @@ class Method(Strict):
     loss: LossChoice | None
     auxiliary: Annotated[list[str], Once]
     input_gradient: NotNegative
+    trades: NotNegative
     optimizer: Optimizer
     prototypes: dict[str, Optimizer]
     adversary: AdversarialTraining | None
+    awp: WeightPerturbation | None
+    ema: Annotated[float, Field(ge=0, lt=1)]
+    keep: Literal["last", "best"]
 
 
 class Noise(Strict):
@@ -154,6 +168,24 @@ class Noise(Strict):
     decay: Annotated[float, Field(ge=0)]
     stop: Annotated[list[Literal["sample", "batch"]], Field(min_length=1), Once]
     batch_size: PositiveInt
+
+
+class Adaptive(Strict):
+    """APGD of one who knows the defence, on each of its objectives; `targets`: wrong classes that the targeted one goes for."""
+
+    steps: PositiveInt
+    restarts: PositiveInt
+    targets: PositiveInt
+
+
+class Verdict(Strict):
+    """`autoattack`: which version of it, a name under `autoattack`; `steps`: of PGD, to see whether more of them break more;
+    `examples`: how many adversarial images are kept to be shown."""
+
+    autoattack: str
+    adaptive: Adaptive
+    steps: Annotated[list[PositiveInt], Field(min_length=2), Once]
+    examples: Annotated[int, Field(ge=0)]
 
 
 class Transfer(Strict):
@@ -198,8 +230,10 @@ class Params(Strict):
     datasets: dict[Name, Dataset]
     methods: dict[Name, Method]
     attacks: dict[Name, AttackChoice]
-    measure: dict[Name, Annotated[list[Literal["noise", "cw", "sweep", "adaptive"]], Once]]
+    measure: dict[Name, Annotated[list[Literal["noise", "cw", "sweep", "adaptive", "l2"]], Once]]
     noise: Noise
+    autoattack: dict[Name, Annotated[dict[Name, AttackChoice], Field(min_length=1)]]
+    verdict: Verdict
     transfer: Transfer
     planes: Planes
     cost: Cost

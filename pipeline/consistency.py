@@ -8,18 +8,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pipeline.config import Dataset, Method, Params
 
-RESERVED = ("clean", "noise_sample", "noise_batch")  # what outcomes call images as they are and the noise measurement
+RESERVED = (  # what outcomes and tables call other things
+    *("clean", "noise", "noise_sample", "noise_batch", "autoattack", "autoattack_l2", "adaptive", "robust", "unbounded"),
+)
+EITHER_NORM = ("apgd", "apgd_targeted", "fab", "square")  # attacks in l-inf and l2
 LOGITS, MEMBERS = "logits", "members"  # layers that every network and every ensemble has besides its own
-BY_IMAGE = ("center", "hcp", "pcl")  # losses whose value for an image hangs on no other image, so that an attack can climb it
 
 
 def disagreements(params: Params, lookups: Mapping[str, Mapping[str, Callable[..., Any]]]) -> list[str]:
     """Everything below. `lookups` as in load_params; without networks or losses, layers and prototypes are not checked."""
-    problems = unknown_names(params) + measurements(params) + run_lists(params)
+    problems = unknown_names(params) + measurements(params, lookups.get("losses")) + run_lists(params)
     for name, dataset in params.datasets.items():
         problems += dataset_values(f"datasets.{name}", dataset)
     for name, method in params.methods.items():
         problems += method_values(f"methods.{name}", method, lookups.get("losses"))
+        problems += modern_values(f"methods.{name}", method)
     run = params.run
     used = ["softmax", *run.finetune, *run.scratch, *params.planes.methods, *params.cost.methods]
     trained = [name for name in dict.fromkeys(used) if name in params.methods]
@@ -43,6 +46,7 @@ def unknown_names(params: Params) -> list[str]:
         ("transfer.sources", params.transfer.sources, [*run.finetune, *run.scratch]),
         ("planes.methods", params.planes.methods, params.methods),
         ("cost.methods", params.cost.methods, params.methods),
+        ("verdict.autoattack", [params.verdict.autoattack], params.autoattack),
         ("statistics.compare", params.statistics.compare, params.methods),
         ("labels", params.labels, params.methods),
     ]
@@ -63,21 +67,28 @@ def unknown_names(params: Params) -> list[str]:
     return problems
 
 
-def measurements(params: Params) -> list[str]:
+def measurements(params: Params, losses: Mapping[str, Callable[..., Any]] | None) -> list[str]:
     """What is measured besides run.attacks: whether the methods and attacks are there, and can be measured so."""
     methods, attacks, problems = params.methods, params.attacks, []
     no_eps = [name for name in params.run.attacks if name in attacks and attacks[name].name == "cw"]
     problems += [f"run.attacks: {name} takes no eps; `cw` in measure.METHOD runs it" for name in no_eps]
-    for name, user in (("cw", "stage transfer"), ("pgd", "stage planes")):
+    for name, user in (("cw", "stage transfer runs"), ("pgd", "stages planes and verdict run")):
         if name not in attacks or attacks[name].name != name:
-            problems.append(f"attacks.{name}: is missing or another attack; {user} runs it")
+            problems.append(f"attacks.{name}: is missing or another attack; {user} it")
     problems += [
         f"measure.{name}: is missing; [] measures run.attacks alone" for name in params.run.methods if name not in params.measure
     ]
     for name, kinds in params.measure.items():
         loss = methods[name].loss if name in methods else None
-        if "adaptive" in kinds and name in methods and (loss is None or loss.name not in BY_IMAGE):
-            problems.append(f"measure.{name}: adaptive needs a method with one of the losses {', '.join(BY_IMAGE)}")
+        if "adaptive" in kinds and name in methods and losses is not None and (loss is None or not _by_image(losses[loss.name])):
+            known = ", ".join(loss for loss in losses if _by_image(losses[loss]))
+            problems.append(f"measure.{name}: adaptive needs a method with one of the losses {known}")
+    problems += [
+        f"autoattack.{version}.{part}.name: must be one of {', '.join(EITHER_NORM)}, which take either norm, got {choice.name!r}"
+        for version, parts in params.autoattack.items()
+        for part, choice in parts.items()
+        if choice.name not in EITHER_NORM
+    ]
     for name in params.planes.methods:
         if name in methods and methods[name].ensemble > 1:
             problems.append(f"planes.methods: methods.{name} is an ensemble, which has no one penultimate layer")
@@ -87,6 +98,10 @@ def measurements(params: Params) -> list[str]:
     if len({(method.network, method.ensemble) for method in timed}) > 1:
         problems.append("cost.methods: must have one network and ensemble, or their times do not compare")
     return problems
+
+
+def _by_image(loss: Callable[..., Any]) -> bool:
+    return bool(loss.by_image)  # type: ignore[attr-defined]
 
 
 def run_lists(params: Params) -> list[str]:
@@ -110,8 +125,6 @@ def run_lists(params: Params) -> list[str]:
             "run.methods: must be all of run.finetune and run.scratch, save those that are only transfer.sources; "
             f"too many {untrained}, missing {unlisted}"
         )
-    if unshown := sorted({*run.methods} - {*run.hcp, *run.pcl}):
-        problems.append(f"run.hcp, run.pcl: between them they must have all of run.methods; missing {unshown}")
     return problems
 
 
@@ -150,6 +163,27 @@ def method_values(path: str, method: Method, losses: Mapping[str, Callable[..., 
         return []
     given = ", ".join(sorted(method.prototypes)) or "none"
     return [f"{path}.prototypes: must be {', '.join(has) or 'empty'} as in the loss, got {given}"]
+
+
+def modern_values(path: str, method: Method) -> list[str]:
+    """What TRADES, its attack and the choice of the best epoch need."""
+    adversary, problems = method.adversary, []
+    if method.trades and not (adversary and adversary.clean_share and method.cross_entropy):
+        problems.append(
+            f"{path}.trades: compares clean with attacked images beside the cross entropy of the clean ones, so it needs "
+            "an adversary with a clean_share above 0, and a cross_entropy above 0"
+        )
+    if adversary and adversary.labels == "soft" and adversary.attack.name != "pgd":
+        problems.append(
+            f"{path}.adversary.labels: soft needs attack pgd, others start where the divergence has no gradient; "
+            f"got {adversary.attack.name}"
+        )
+    if adversary and method.keep == "best" and adversary.attack.name != "pgd":
+        problems.append(
+            f"{path}.keep: best is by the accuracy under adversary.attack, which must be pgd: a weaker one chooses what only looks "
+            f"robust; got {adversary.attack.name}"
+        )
+    return problems
 
 
 def together(params: Params, dataset: str, method: str, networks: Mapping[str, Callable[..., Any]] | None) -> list[str]:

@@ -7,10 +7,30 @@ import sys
 import threading
 import time
 import webbrowser
+from contextlib import suppress
+from pathlib import Path
 from urllib.parse import quote
 
 from pipeline.config import load_params
-from pipeline.tracking_writer import open_store, store_uri
+from pipeline.tracking import complaints, log_size, spool, stage_lives, store_uri, wake_writer
+from pipeline.tracking_writer import open_store
+
+PENDING_SECONDS = 30.0
+
+
+def write_pending() -> None:
+    """Waits, but not for ever, until runs whose stages are over are in the store."""
+    log_read, deadline = log_size(), time.monotonic() + PENDING_SECONDS
+    while any(map(_over, spool())) and not complaints(log_read) and time.monotonic() < deadline:
+        wake_writer()  # in the loop: one whose store fails is about to go, and the next one tries again
+        time.sleep(0.2)
+    print(*complaints(log_read), sep="", end="", file=sys.stderr)
+
+
+def _over(spooled: Path) -> bool:
+    with suppress(FileNotFoundError), spooled.open("rb") as file:  # the writer may have just deleted it
+        return not stage_lives(file)
+    return False
 
 
 def comparison_path(uri: str) -> str:
@@ -39,6 +59,7 @@ def main(port: int) -> None:
             probe.bind(("127.0.0.1", port))
         except OSError:
             sys.exit(f"error: port {port} is in use; choose another with make ui PORT={port + 1}")
+    write_pending()
     uri = store_uri(load_params().tracking.uri)
     link = f"http://127.0.0.1:{port}{comparison_path(uri)}"
     print(f"\nSide by side, in a moment:\n  {link}\n", flush=True)

@@ -1,6 +1,7 @@
-"""Stage tables: data/attacks, data/transfer, data/cost -> metrics/tables, metrics/summary.json."""
+"""Stage tables: data/attacks, data/verdict, data/transfer, data/cost -> metrics/tables, metrics/summary.json."""
 
 from pathlib import Path
+from typing import Any
 
 from pipeline.cli import run_stage
 from pipeline.config import load_params
@@ -13,27 +14,26 @@ from pipeline.reporting.write import write_cost, write_hcp, write_pcl, write_swe
 
 
 def main() -> None:
-    """The tables of both papers with published and measured values (metrics/tables, CSV and Markdown), what every method keeps
-    (verdict, metrics/summary.json), the Friedman and Nemenyi tests, from data/attacks, data/transfer and data/cost."""
+    """The tables of both papers with published and measured values, the Friedman and Nemenyi tests, what every method keeps
+    (metrics/tables, metrics/summary.json), from data/attacks, data/verdict, data/transfer and data/cost."""
     params = load_params()
     run, labels, data, published, out = params.run, params.labels, params.datasets, load_published(), Path("metrics/tables")
     used = {name: data[name] for name in run.datasets}
     strengths = {n: Strengths(d.evaluation.eps, d.evaluation.c, d.headline_eps, d.headline_c) for n, d in used.items()}
     epochs = {name: own.training.epochs for name, own in used.items()}
-    cells = load_cells(Path("data/attacks"), datasets=run.datasets, methods=run.methods, seeds=run.seeds)
+    chosen: dict[str, Any] = {"datasets": run.datasets, "methods": run.methods, "seeds": run.seeds}
+    named: dict[str, Any] = {"strengths": strengths, "labels": labels}
+    cells = load_cells(Path("data/attacks"), **chosen)
     transfer = load_transfer(Path("data/transfer"), datasets=run.datasets, seeds=run.seeds)
-    cost = load_cost(Path("data/cost"), datasets=run.datasets)
     lengths = {name: {method: own[params.methods[method].epochs] for method in params.cost.methods} for name, own in epochs.items()}
-    out.mkdir(parents=True, exist_ok=True)
-    schedule = schedule_text(epochs, published_epochs(published, "hcp"))
-    tests = params.statistics.model_dump()  # compare, alpha
-    write_hcp(out, cells, published, schedule, strengths=strengths, labels=labels, methods=run.hcp, **tests)
-    schedule = schedule_text(epochs, published_epochs(published, "pcl"))
+    hcp, pcl = (schedule_text(epochs, published_epochs(published, paper)) for paper in ("hcp", "pcl"))
+    write_hcp(out, cells, published, hcp, methods=run.hcp, **named, **params.statistics.model_dump())
     cw = cw_text(params.attacks["cw"].options, published)
-    write_pcl(out, cells, transfer, published, schedule, strengths=strengths, labels=labels, methods=run.pcl, cw=cw)
-    write_cost(out, cost, published, epochs=lengths, labels=labels)
+    write_pcl(out, cells, transfer, published, pcl, methods=run.pcl, cw=cw, **named)
+    write_cost(out, load_cost(Path("data/cost"), datasets=run.datasets), published, epochs=lengths, labels=labels)
     write_sweep(out, cells, sweep={name: own.evaluation.sweep for name, own in used.items()}, labels=labels)
-    write_verdict(out, Path("metrics/summary.json"), cells, strengths=strengths, labels=labels)
+    square = [part for part, choice in params.autoattack[params.verdict.autoattack].items() if choice.name == "square"]
+    write_verdict(out, cells, transfer, data=Path("data"), chosen=chosen, square=square, **named)
 
 
 if __name__ == "__main__":

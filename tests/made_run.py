@@ -1,6 +1,7 @@
-"""Made files as the stages attack, transfer, planes and cost leave them, with known counts of right answers."""
+"""Made files as the stages attack, verdict, transfer, planes and cost leave them, with known counts of right answers."""
 
 import copy
+import json
 import os
 import subprocess
 import sys
@@ -38,6 +39,60 @@ def write_features(folder: Path, images: int, spread: dict[str, float], seed: in
         n: (rng.normal(size=(10, 16))[label] * s + rng.normal(size=(images, 16))).astype(np.float32) for n, s in spread.items()
     }
     np.savez(folder / "features.npz", label=label, layers=np.array(list(layers)), **layers)
+
+
+PARTS = ("apgd_ce", "apgd_t", "fab_t", "square")
+
+
+def write_verdict(folder: Path, images: int, *, clean: int, standing: list[int], eps: float, examples: int = 3) -> None:
+    """What the stage verdict leaves. standing: how many images each part of AutoAttack leaves right; the adaptive attacks leave as
+    many as AutoAttack does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    frames = [outcome_rows("clean", 0.0, clean, images)]
+    for part, before, after in zip(PARTS, [clean, *standing], standing, strict=False):
+        frames.append(outcome_rows(f"autoattack/{part}", eps, after, before))
+    names = ("autoattack", "adaptive/dlr", "adaptive/features", "adaptive", "steps/10", "unbounded")
+    frames += [outcome_rows(n, 1.0 if n == "unbounded" else eps, 0 if n == "unbounded" else standing[-1], images) for n in names]
+    pd.concat(frames).to_parquet(folder / "outcomes.parquet", index=False)
+    checks = {"images": images, "zero_gradient": 0.0, "flat_gradient": 0.5, "cross_entropy": 50.0, "rescaled": 49.0}
+    (folder / "checks.json").write_text(json.dumps({**checks, "random_forward": 0.0}))
+    rng, label = np.random.default_rng(0), np.arange(examples) % 10
+    image = rng.uniform(size=(examples, 1, 8, 8)).astype(np.float32)
+    adversarial = (image + eps * np.sign(rng.normal(size=image.shape))).clip(0, 1).astype(np.float32)
+    arrays = {"image": np.arange(examples), "clean": image, "adversarial": adversarial, "label": label}
+    arrays |= {"prediction": (label + 1) % 10, "confidence": np.linspace(0.99, 0.8, examples, dtype=np.float32)}
+    arrays |= {"attack": np.array(["autoattack/apgd_ce"] * examples, dtype="U32"), "classes": np.array([str(i) for i in range(10)])}
+    np.savez(folder / "examples.npz", **arrays)
+
+
+def write_verdict_tables(tables: Path, status: dict[tuple[str, str], str], labels: dict[str, str], eps: dict[str, float]) -> None:
+    """What the stage tables adds to metrics/tables for the verdict, by hand. status: by (dataset, method); eps: by data set."""
+    leaves = {"holds": (60, 55), "only looked robust": (70, 2), "does not hold": (3, 0), "does not learn": (8, 1)}
+    rows, methods, masking, broken, curves = [], [], [], [], []
+    for order, ((dataset, method), found) in enumerate(status.items()):
+        name = {"dataset": dataset, "method": method, "label": labels.get(method, method)}
+        paper, left = leaves[found]
+        left = max(left - order / 10, 0)
+        interval = {"images": 100, "ci95_low": left - 1, "ci95_high": left + 1, "seeds": 1, "chance": 10.0}
+        values = {"clean": 97.5, "pgd": paper, "fgsm": paper + 9, "adaptive": left + 1, "autoattack": left, "robust": left}
+        kind = {"group": "Some methods", "metric": "accuracy"}
+        rows += [{**name, **kind, "attack": a, "eps": eps[dataset], "measured": v, **interval} for a, v in values.items()]
+        about = {"group": "Some methods", "status": found, "note": f"Keeps {left:.1f} %.", "flags": order % 3}
+        methods.append({**name, **about})
+        for i, check in enumerate(("single step", "transfer", "square")):
+            result = {"value": 12.5 if i < order % 3 else 0.25, "threshold": 5.0, "passed": i >= order % 3}
+            masking.append({**name, "seed": 0, "check": check, **result, "what": f"what {check} says", "unit": "%"})
+        steps = [("paper", "pgd", 97.5 - paper, paper), ("autoattack", "apgd_ce", 97.5 - left - 0.5, left + 0.5)]
+        steps += [("autoattack", "square", 0.5, left), ("adaptive", "dlr", 97.5 - left - 1, left + 1)]
+        suites = [{"suite": s, "attack": a, "broken": b, "left": after} for s, a, b, after in steps]
+        broken += [{**name, **own, "eps": eps[dataset], "images": 100} for own in suites]
+        points = {("clean", 0.0): 97.5, ("pgd", eps[dataset]): paper, ("pgd", 1.0): 0.0, ("autoattack", eps[dataset]): left}
+        curves += [{**name, "attack": a, "eps": e, "measured": v, "ci95_low": v, "ci95_high": v} for (a, e), v in points.items()]
+    files = {"verdict": rows, "verdict_status": methods, "masking": masking, "broken": broken, "curves": curves}
+    for file, content in files.items():
+        pd.DataFrame(content).assign(**({"seed_std": float("nan")} if file == "verdict" else {})).to_csv(
+            tables / f"{file}.csv", index=False
+        )
 
 
 def write_plane(path: Path, images: int, *, centres: bool, scale: float, eps: float = 0.1) -> None:
@@ -125,6 +180,10 @@ def make_run(folder: Path, images: int = 360) -> None:
             rng, frame = np.random.default_rng(0), pd.read_parquet(at / "outcomes.parquet")
             noise = [outcome_rows(n, 5.0, 0, images, rng.gamma(9, 0.004, images)) for n in ("noise_sample", "noise_batch")]
             pd.concat([frame, *noise]).to_parquet(at / "outcomes.parquet", index=False)
+        standing = [max(0, int(strength(method, "pgd") / 100 * images) - i) for i in range(4)]
+        write_verdict(
+            data / "verdict" / dataset / method / str(seed), images, clean=counts["clean", 0.0], standing=standing, eps=eps0
+        )
         write_features(at, images, {f"layer{i}": 0.15 * i**2 * (1 if "pcl" in method else 0.4) for i in range(1, 6)})
     targets = dict.fromkeys([*methods, *params["transfer"]["sources"]])
     accuracy = {

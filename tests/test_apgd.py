@@ -11,7 +11,7 @@ from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
 
 from pipeline.attacks.apgd import apgd, apgd_targeted
-from pipeline.attacks.objective import cross_entropy, dlr, margin
+from pipeline.attacks.objective import cross_entropy, dlr, margin, targeted_margin
 
 BOTH = {
     "apgd": partial(apgd, steps=20, restarts=1),
@@ -288,5 +288,30 @@ def test_few_classes_are_refused_by_the_targeted_attack_only(digits: tuple[Tenso
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3)).double()
     x, y = digits[0], model(digits[0]).argmax(1)
     assert not right(model, apgd(model, x, y, 1.0, norm="linf", steps=10, restarts=1, objective=margin), y).all()
+    attack = partial(apgd_targeted, steps=10, targets=9, restarts=1)
     with pytest.raises(ValueError, match="targeted_dlr needs at least 4 classes, got 3"):
-        apgd_targeted(model, x, y, 1.0, norm="linf", steps=10, targets=9, restarts=1)
+        attack(model, x, y, 1.0)
+    assert not right(model, attack(model, x, y, 1.0, objective=targeted_margin), y).all()
+
+
+def test_targeted_attack_leads_to_the_best_wrong_class_first(trained: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    told: list[Tensor] = []
+
+    def noted(model: nn.Module, x: Tensor, y: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        told.append(target)
+        return targeted_margin(model, x, y, target)
+
+    x, y = digits
+    x, y = x[right(trained, x, y)], y[right(trained, x, y)]
+    apgd_targeted(trained, x, y, 1e-4, steps=1, targets=2, restarts=1, objective=noted)
+    second, third = trained(x).topk(3).indices[:, 1:].unbind(1)
+    assert torch.equal(told[0], second)
+    assert torch.equal(told[-1], third)  # none is broken at that eps
+    x_adv = apgd_targeted(trained, x, y, 0.1, steps=10, targets=9, restarts=1, objective=targeted_margin, generator=seeded())
+    dlr_adv = apgd_targeted(trained, x, y, 0.1, steps=10, targets=9, restarts=1, generator=seeded())
+    assert abs((right(trained, x_adv, y).sum() - right(trained, dlr_adv, y).sum()).item()) <= 2  # of an honest model
+
+
+def test_norm_is_linf_unless_said(trained: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    for attack in BOTH.values():
+        assert torch.equal(*(attack(trained, *digits, 0.1, generator=seeded(), **norm) for norm in ({}, {"norm": "linf"})))

@@ -10,6 +10,7 @@ from scipy.optimize import linprog, minimize
 from torch import Tensor, nn
 
 from pipeline.attacks.fab import fab, project_onto_plane
+from pipeline.attacks.objective import Aimed, targeted_margin
 
 NORMS = {"linf": 0.1, "l2": 0.6}  # and an eps in between, where robust accuracies are neither 0 nor 100
 NEAREST = partial(fab, steps=15, targets=9, restarts=1, stop="never")
@@ -151,6 +152,38 @@ def test_restarts_come_from_the_generator_and_bring_nearer(trained: nn.Module, d
     assert (size(again - digits[0], "l2") <= size(once - digits[0], "l2"))[broken].all()
     assert torch.equal(again, same)
     assert not torch.equal(again, other)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_an_objective_with_the_same_planes_finds_the_same_points(
+    norm: str, trained: nn.Module, digits: tuple[Tensor, Tensor]
+) -> None:
+    def tripled(model: nn.Module, x: Tensor, y: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        value, logits = targeted_margin(model, x, y, target)
+        return 3 * value, logits
+
+    attack = partial(fab, trained, *digits, NORMS[norm], norm=norm, steps=5, targets=3, restarts=1)
+    torch.testing.assert_close(attack(objective=tripled), attack())
+
+
+def test_steps_to_the_planes_of_the_objective_until_the_model_is_wrong() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(2, 2)).double().requires_grad_(False)
+    model[1].weight.copy_(torch.tensor([[0.0, 0.0], [1.0, 0.0]]))
+    model[1].bias.copy_(torch.tensor([0.0, -0.7]))  # z_1 - z_0 is the first pixel less 0.7
+    x, y = torch.full((1, 1, 1, 2), 0.5, dtype=torch.float64), torch.tensor([0])
+
+    def other(offset: float) -> Aimed:
+        def objective(model: nn.Module, x: Tensor, y: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+            return x[:, 0, 0].sum(1) - 1 - offset, model(x)  # both pixels weigh the same
+
+        return objective
+
+    attack = partial(fab, model, x, y, 0.4, norm="l2", steps=10, targets=1, restarts=1)
+    assert attack().flatten().tolist() == pytest.approx([0.5 + 1.05 * 0.2, 0.5])
+    # along (1, 1) to where the pixels sum to 1.45, and 1.05 times as far; that is past 0.7 in the first
+    assert attack(objective=other(0.45)).flatten().tolist() == pytest.approx([0.5 + 1.05 * 0.225] * 2)
+    # the objective takes the target's side from the start: where it does so, the model's own plane is stepped to
+    torch.testing.assert_close(attack(objective=other(-0.3)), attack())
 
 
 def test_model_and_inputs_are_left_as_they_were(trained: nn.Module, digits: tuple[Tensor, Tensor]) -> None:

@@ -41,7 +41,7 @@ def model_file(path: Path, method: str) -> Learner:
     return made
 
 
-@pytest.mark.parametrize("method", ["softmax_fs", "hcp", "adp", "atda", "pcl_auxiliary", "vgg"])
+@pytest.mark.parametrize("method", ["softmax_fs", "hcp", "adp", "atda", "pcl_auxiliary", "vgg", "hcp_trades"])
 def test_a_model_file_alone_rebuilds_network_and_prototypes(method: str, tmp_path: Path) -> None:
     made = model_file(tmp_path / "a.pt", method)
     network, criterion, params = load_model(tmp_path / "a.pt", CPU)
@@ -117,6 +117,8 @@ def test_a_model_that_started_from_imagenet_is_loaded_without_fetching_those_wei
         ("madry", "pgd", (0.15, 0.15), 0.0, "true"),
         ("at_fgsm", "fgsm", (0.05, 0.25), 0.77, "predicted"),
         ("pcl_at_pgd", "pgd", (0.05, 0.25), 0.5, "true"),
+        ("hcp_madry", "pgd", (0.15, 0.15), 0.0, "true"),
+        ("pcl_trades", "pgd", (0.15, 0.15), 0.5, "soft"),
     ],
 )
 def test_adversarial_training_is_as_params_say(

@@ -2,6 +2,7 @@
 
 import csv
 import importlib
+import itertools
 import json
 import os
 import re
@@ -22,6 +23,7 @@ from conftest import ROOT
 from pydantic import BaseModel
 
 from pipeline.config import load_params
+from pipeline.evaluation.robustness import attacked
 
 BIN = Path(sys.executable).parent
 ENVIRONMENT = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "DVC_NO_ANALYTICS": "1"}
@@ -39,7 +41,7 @@ def small_params() -> dict[str, Any]:
         "pcl": ["softmax_fs"],
         "attacks": ["fgsm", "bim"],
     }
-    params["measure"] = {"softmax_fs": ["noise", "cw", "sweep"], "hcp": ["noise", "adaptive"], "center": ["noise"]}
+    params["measure"] = {"softmax_fs": ["noise", "cw", "sweep"], "hcp": ["noise", "adaptive", "l2"], "center": ["noise"]}
     params["transfer"]["sources"] = ["softmax_fs"]
     params["planes"] = {"methods": ["hcp"], "epochs": [1]}
     params["cost"] = {"methods": ["softmax_fs", "hcp"], "repeats": 1}
@@ -49,6 +51,10 @@ def small_params() -> dict[str, Any]:
     digits["evaluation"] |= {"eps": [0.05, 0.15], "sweep": [0.5], "c": [0.1], "cw_images": 5, "images": 20, "keep_images": 3}
     params["noise"]["steps"] = 3
     params["attacks"]["cw"]["steps"] = 3
+    for parts in params["autoattack"].values():
+        for part in parts.values():
+            part |= {key: value for key, value in {"steps": 3, "queries": 5, "targets": 2}.items() if key in part}
+    params["verdict"] |= {"adaptive": {"steps": 3, "restarts": 1, "targets": 2}, "steps": [1, 2], "examples": 2}
     return params
 
 
@@ -81,7 +87,8 @@ def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for part, name in (("pretrain", "softmax"), ("scratch", "softmax_fs"), ("finetune", "hcp"), ("finetune", "center"))
     ]
     attacks = [f"attack@digits-{name}-0" for name in ("softmax_fs", "hcp", "center")]
-    others = ["transfer@digits-0", "planes@digits-hcp", "cost@digits"]
+    verdicts = [name.replace("attack", "verdict") for name in attacks]
+    others = [*verdicts, "transfer@digits-0", "planes@digits-hcp", "cost@digits"]
     assert sorted(stages) == sorted(["data@digits", *models, *attacks, *others, "tables", "figures", "report"])
     return folder
 
@@ -119,6 +126,94 @@ def test_every_output_is_there_and_says_the_same(profile: Path) -> None:
     assert model["params"]["method"]["loss"]["name"] == "hcp"
 
 
+def test_the_verdict_has_every_attack_and_both_norms(profile: Path) -> None:
+    outcomes = pd.read_parquet(profile / "data/verdict/digits/hcp/0/outcomes.parquet")
+    of = {name: rows.set_index("image") for name, rows in outcomes.groupby("attack")}
+    whole = {
+        "clean",
+        "autoattack",
+        "autoattack_l2",
+        "adaptive",
+        "adaptive/dlr",
+        "adaptive/joint",
+        "adaptive/joint_t",
+        "adaptive/features",
+    }
+    assert {name for name, rows in of.items() if len(rows) == 20} >= whole | {"steps/1", "steps/2", "unbounded"}
+    for suite, eps, norm in (("autoattack", 0.15, "linf"), ("autoattack_l2", 1.0, "l2")):
+        parts = [of[f"{suite}/{part}"] for part in ("apgd_ce", "apgd_t", "fab_t", "square") if f"{suite}/{part}" in of]
+        assert parts[0].index.tolist() == of["clean"].index[of["clean"].correct].tolist()
+        for before, after in itertools.pairwise(parts):
+            assert after.index.tolist() == before.index[before.correct].tolist()
+        assert of[suite].correct.sum() == parts[-1].correct.sum()
+        assert of[suite][norm].max() <= eps + 1e-5
+    assert of["autoattack_l2"].linf.max() > 0.15  # another ball
+    worst = pd.concat([of[f"adaptive/{name}"].correct for name in ("dlr", "features", "joint", "joint_t")], axis=1).all(axis=1)
+    apgd = of["autoattack/apgd_ce"].correct.reindex(worst.index, fill_value=True)
+    assert (of["adaptive"].correct == (worst & apgd)).all()
+    other = pd.read_parquet(profile / "data/verdict/digits/softmax_fs/0/outcomes.parquet")
+    assert set(other.attack) >= {"adaptive/features"}  # by class means
+    assert not set(other.attack) & {"adaptive/joint", "autoattack_l2"}
+    with np.load(profile / "data/verdict/digits/hcp/0/examples.npz") as examples:
+        assert (examples["label"] != examples["prediction"]).all()
+        assert np.abs(examples["adversarial"] - examples["clean"]).max(initial=0) <= 0.15 + 1e-6
+        assert examples["classes"].tolist() == [str(i) for i in range(10)]
+    checks = json.loads((profile / "data/verdict/digits/hcp/0/checks.json").read_text())
+    assert checks["images"] == 20
+
+
+def test_a_verdict_goes_on_after_the_last_attack_that_was_done(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipeline.jobs import verdict
+    from stages.verdict import main
+
+    monkeypatch.chdir(copy)
+    params = small_params()
+    params["tracking"]["enabled"] = False
+    write_params(copy, params)
+    folder = copy / "data/verdict/digits/hcp/0"
+    wanted = {path.name: path.read_bytes() for path in folder.iterdir()}
+    shutil.rmtree(folder)
+    ran: list[str] = []
+
+    def killed(model: Any, x: Any, y: Any, trial: Any, **options: Any) -> Any:
+        if len(ran) == 3:
+            raise KeyboardInterrupt
+        ran.append(trial.attack)
+        return attacked(model, x, y, trial, **options)
+
+    monkeypatch.setattr(verdict, "attacked", killed)
+    with pytest.raises(KeyboardInterrupt):
+        main("digits", "hcp", 0)
+    assert not folder.exists()
+    first, ran[:] = list(ran), []
+    monkeypatch.setattr(
+        verdict, "attacked", lambda model, x, y, trial, **o: ran.append(trial.attack) or attacked(model, x, y, trial, **o)
+    )
+    main("digits", "hcp", 0)
+    assert len(first) == 3
+    assert not set(first) & set(ran)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == wanted
+    assert not list(copy.glob(".ckpt/verdict-*"))
+
+
+def test_parts_of_autoattack_can_be_run_alone_and_against_the_prototypes(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from stages.attack import main
+
+    monkeypatch.chdir(copy)
+    params = small_params()
+    params["tracking"]["enabled"] = False
+    parts = params["autoattack"]["rapid"]
+    params["attacks"] |= parts
+    params["run"]["attacks"] = list(parts)
+    write_params(copy, params)
+    main("digits", "hcp", 0)
+    outcomes = pd.read_parquet(copy / "data/attacks/digits/hcp/0/outcomes.parquet")
+    assert set(outcomes.attack) >= {*parts, *(f"adaptive_{part}" for part in parts)}
+    for part in parts:
+        plain, adaptive = (outcomes[(outcomes.attack == name) & (outcomes.eps == 0.15)] for name in (part, f"adaptive_{part}"))
+        assert (plain.l2.to_numpy() != adaptive.l2.to_numpy()).any()
+
+
 def test_white_box_transfer_is_what_the_attack_stage_measured(profile: Path) -> None:
     table = pd.read_csv(profile / "data/transfer/digits/0.csv")
     assert set(zip(table.source, table.target, strict=True)) == {("softmax_fs", name) for name in ("softmax_fs", "hcp", "center")}
@@ -151,6 +246,7 @@ def test_a_second_repro_runs_nothing_and_adds_no_mlflow_run(profile: Path) -> No
     assert {name for name, _ in before} >= {"training", "robustness", "report"}
     assert sum(experiment == "training" for experiment, _ in before) == 4
     assert sum(experiment == "robustness" for experiment, _ in before) == 3
+    assert sum(experiment == "verdict" for experiment, _ in before) == 3
 
 
 def test_a_change_of_one_method_runs_its_branch_and_what_reports_it(profile: Path) -> None:
@@ -159,7 +255,14 @@ def test_a_change_of_one_method_runs_its_branch_and_what_reports_it(profile: Pat
     write_params(profile, params)
     diff = run(profile, "dvc", "repro", "--dry").stdout
     assert "finetune@digits-hcp-0" in diff
-    branch = ["finetune@digits-hcp-0", "attack@digits-hcp-0", "transfer@digits-0", "planes@digits-hcp", "cost@digits"]
+    branch = [
+        "finetune@digits-hcp-0",
+        "attack@digits-hcp-0",
+        "verdict@digits-hcp-0",
+        "transfer@digits-0",
+        "planes@digits-hcp",
+        "cost@digits",
+    ]
     assert sorted(repro(profile)) == sorted([*branch, "tables", "figures", "report"])
     write_params(profile, small_params())
     assert run(profile, "dvc", "repro").returncode == 0  # from the run cache where it can be
@@ -256,6 +359,7 @@ class Recorder:
         ("finetune", {"dataset": "digits", "method": "at", "seed": 0}),
         ("attack", {"dataset": "digits", "method": "hcp", "seed": 0}),
         ("attack", {"dataset": "digits", "method": "softmax_fs", "seed": 0}),
+        ("verdict", {"dataset": "digits", "method": "hcp", "seed": 0}),
         ("transfer", {"dataset": "digits", "seed": 0}),
         ("planes", {"dataset": "digits", "method": "hcp"}),
         ("cost", {"dataset": "digits"}),
@@ -324,7 +428,8 @@ def test_bad_params_stop_the_first_stage_with_all_problems(tmp_path: Path) -> No
 
 def mlflow_runs(folder: Path) -> set[tuple[str, str]]:
     code = (
-        "import json; from mlflow.tracking import MlflowClient; from pipeline.tracking_writer import store_uri\n"
+        "import json; from mlflow.tracking import MlflowClient; from pipeline.tracking import store_uri\n"
+        "from pipeline.ui import write_pending; write_pending()\n"
         "client = MlflowClient(tracking_uri=store_uri(''))\n"
         "names = {e.experiment_id: e.name for e in client.search_experiments()}\n"
         "print(json.dumps([[names[r.info.experiment_id], r.info.run_id] for r in client.search_runs(list(names))]))"

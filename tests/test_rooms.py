@@ -18,6 +18,7 @@ ROOMS = {  # room: what else of ours it may import; data flows one way
     "jobs": {
         "attacks",
         "checkpoint",
+        "choices",
         "config",
         "data",
         "device",

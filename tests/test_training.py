@@ -47,7 +47,7 @@ def new_model(layers: list[str]) -> tuple[SmallCNN, Criterion]:
 
 
 def criterion_for(network: Network, loss: Callable[[int, int], nn.Module] | None = None, **changes: Any) -> Criterion:
-    settings = {"name": "hcp", "layers": [], "auxiliary": [], "cross_entropy": 1.0, "input_gradient": 0.0, **changes}
+    settings = {"name": "hcp", "layers": [], "auxiliary": [], "cross_entropy": 1.0, "input_gradient": 0.0, "trades": 0.0, **changes}
     return build_criterion(loss, dims=network.dims, classes=10, **settings)
 
 
@@ -88,7 +88,9 @@ def run_fit(
         epochs=epochs,
         adversary=attack if steps else clean_only,
         precision=precision,
-        validate=lambda: float(network.eval().training),  # 0, and leaves the network in eval mode
+        awp=None,
+        validate=lambda: {"validation_accuracy": float(network.eval().training)},  # 0, and leaves the network in eval mode
+        keep="last",
         checkpoint=checkpoint,
         params={"seed": 5},
         on_epoch=lambda row, rate: None,
@@ -145,7 +147,9 @@ def test_one_step_equals_plain_torch_sgd(digits: tuple[Tensor, Tensor], tmp_path
         epochs=1,
         adversary=clean_only,
         precision="fp32",
-        validate=lambda: 0.0,
+        awp=None,
+        validate=lambda: {"validation_accuracy": 0.0},
+        keep="last",
         checkpoint=tmp_path / "c.pt",
         params={"seed": 5},
         on_epoch=lambda row, rate: None,
@@ -312,13 +316,14 @@ def test_the_criterion_adds_up_what_params_say(digits: tuple[Tensor, Tensor]) ->
     criterion = criterion_for(network, loss, layers=["layer5", "logits"], auxiliary=["layer3"], cross_entropy=0.5)
     x, y = digits[0][:16].float(), digits[1][:16]
     logits, features = network.forward_features(x)
-    terms = criterion(x, logits, features, y)
+    weight = torch.rand(16, generator=Generator().manual_seed(0))
+    terms = criterion(x, logits, features, y, weight)
     assert list(terms) == criterion.terms == ["ce", "hcp[layer5]", "hcp[logits]", "ce[layer3]"]
-    torch.testing.assert_close(terms["ce"], 0.5 * nn.functional.cross_entropy(logits, y, reduction="none"))
-    torch.testing.assert_close(terms["hcp[logits]"], criterion.losses["logits"](logits, y))
+    torch.testing.assert_close(terms["ce"], 0.5 * weight @ nn.functional.cross_entropy(logits, y, reduction="none"))
+    torch.testing.assert_close(terms["hcp[logits]"], weight @ criterion.losses["logits"](logits, y))
     head = criterion.heads["layer3"]
     by_hand = features["layer3"] @ head.weight.T + head.bias
-    torch.testing.assert_close(terms["ce[layer3]"], by_hand.logsumexp(1) - by_hand[torch.arange(16), y])
+    torch.testing.assert_close(terms["ce[layer3]"], weight @ (by_hand.logsumexp(1) - by_hand[torch.arange(16), y]))
     assert criterion_for(network, cross_entropy=0.0, auxiliary=["layer4"]).terms == ["ce[layer4]"]
 
 
@@ -336,7 +341,9 @@ def test_auxiliary_classifiers_learn_with_the_network_and_stay_out_of_it(digits:
         epochs=15,
         adversary=clean_only,
         precision="fp32",
-        validate=lambda: 0.0,
+        awp=None,
+        validate=lambda: {"validation_accuracy": 0.0},
+        keep="last",
         checkpoint=tmp_path / "a.pt",
         params={},
         on_epoch=lambda row, rate: None,
@@ -368,13 +375,13 @@ def test_the_input_gradient_penalty_is_that_of_a_linear_model() -> None:
         return 0.3 * (p @ weight).square().sum(1)
 
     criterion = build_criterion(
-        None, name="", layers=[], auxiliary=[], dims=network.dims, classes=3, cross_entropy=1.0, input_gradient=0.3
+        None, name="", layers=[], auxiliary=[], dims=network.dims, classes=3, cross_entropy=1.0, input_gradient=0.3, trades=0.0
     )
     seen = x.clone().requires_grad_()
     logits, features = network.forward_features(seen)
-    terms = criterion(seen, logits, features, y)
-    torch.testing.assert_close(terms["input_gradient"], by_hand(network.weight.detach()))
-    terms["input_gradient"].sum().backward()
+    terms = criterion(seen, logits, features, y, torch.ones(5, dtype=torch.float64))
+    torch.testing.assert_close(terms["input_gradient"], by_hand(network.weight.detach()).sum())
+    terms["input_gradient"].backward()
     step = 1e-6
     for place in ((0, 0), (2, 3)):
         shift = torch.zeros(3, 4, dtype=torch.float64)
@@ -397,7 +404,9 @@ def test_the_input_gradient_penalty_makes_gradients_smaller(digits: tuple[Tensor
             epochs=8,
             adversary=clean_only,
             precision="fp32",
-            validate=lambda: 0.0,
+            awp=None,
+            validate=lambda: {"validation_accuracy": 0.0},
+            keep="last",
             checkpoint=tmp_path / f"{weight}.pt",
             params={},
             on_epoch=lambda row, rate: None,
@@ -439,7 +448,9 @@ def test_a_clipped_step_has_the_length_that_params_allow(digits: tuple[Tensor, T
             epochs=1,
             adversary=clean_only,
             precision="fp32",
-            validate=lambda: 0.0,
+            awp=None,
+            validate=lambda: {"validation_accuracy": 0.0},
+            keep="last",
             checkpoint=tmp_path / f"{clip}.pt",
             params={},
             on_epoch=lambda row, rate: None,

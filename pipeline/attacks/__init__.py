@@ -1,5 +1,5 @@
 """Attacks by the name that params.yaml uses. Each takes (model, x, y, eps, *, options, generator, objective) and returns x_adv;
-`cw` takes its constant c for eps. `cw`, `apgd_targeted` and `fab` take no objective, they have one of their own."""
+`cw` takes its constant c for eps and no objective, it has one of its own. `apgd_targeted` and `fab` take an `Aimed` one."""
 
 from collections.abc import Callable
 
@@ -25,3 +25,4 @@ ATTACKS: dict[str, Callable[..., Tensor]] = {
     "pgd": pgd,
     "square": square,
 }
+AIMED = ("apgd_targeted", "fab")  # those whose objective is told a wrong class of each image

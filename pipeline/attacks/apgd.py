@@ -1,19 +1,16 @@
 """Auto-PGD, untargeted and targeted: PGD with momentum that chooses its step size by itself. Croce and Hein, arXiv:2003.01690,
 algorithm 1 and section 5; two of the four parts of AutoAttack."""
 
-from collections.abc import Callable
 from typing import Annotated, Literal, get_args
 
 import torch
 from annotated_types import Ge, Gt, Lt
 from torch import Generator, Tensor, nn
 
-from pipeline.attacks.objective import Objective, cross_entropy, targeted_dlr, wrong_classes
+from pipeline.attacks.objective import Aimed, Objective, cross_entropy, targeted_dlr, wrong_classes
 from pipeline.attacks.steps import evaluating
 
 Norm = Literal["linf", "l2"]
-Aimed = Callable[[nn.Module, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""An objective that is told a wrong class of each image too: (model, x, y, target (B,))."""
 
 MOMENTUM = 0.75  # alpha of algorithm 1
 RHO = 0.75  # of condition 1
@@ -26,9 +23,9 @@ def apgd(
     y: Tensor,
     eps: float,
     *,
-    norm: Norm,
     steps: Annotated[int, Ge(1)],
     restarts: Annotated[int, Ge(1)],
+    norm: Norm = "linf",
     rho: Annotated[float, Gt(0), Lt(1)] = RHO,
     generator: Generator | None = None,
     objective: Objective = cross_entropy,
@@ -53,16 +50,17 @@ def apgd_targeted(
     y: Tensor,
     eps: float,
     *,
-    norm: Norm,
     steps: Annotated[int, Ge(1)],
     targets: Annotated[int, Ge(1)],
     restarts: Annotated[int, Ge(1)],
+    norm: Norm = "linf",
     generator: Generator | None = None,
+    objective: Aimed = targeted_dlr,
 ) -> Tensor:
-    """APGD on targeted DLR towards each of the `targets` best wrong classes of the clean image (all of them where there are fewer),
-    best first, on the images that are still right. Shapes, range and result as `apgd`'s. Raises ValueError for fewer than 4
-    classes, where this objective is not defined."""
-    return _restarted(model, x, y, eps, norm, steps, targets, restarts, RHO, generator, targeted_dlr)
+    """APGD towards each of the `targets` best wrong classes of the clean image (all of them where there are fewer), best first, on
+    the images that are still right. Shapes, range and result as `apgd`'s. Raises ValueError for fewer than 4 classes, unless
+    another objective than DLR is given."""
+    return _restarted(model, x, y, eps, norm, steps, targets, restarts, RHO, generator, objective)
 
 
 def random_point(x: Tensor, eps: float, norm: Norm, generator: Generator | None) -> Tensor:

@@ -9,8 +9,8 @@ from annotated_types import Ge
 from torch import Generator, Tensor, nn
 
 from pipeline.attacks.apgd import Norm, length, random_point
-from pipeline.attacks.objective import wrong_classes
-from pipeline.attacks.steps import evaluating, gradient
+from pipeline.attacks.objective import Aimed, targeted_margin, wrong_classes
+from pipeline.attacks.steps import evaluating
 
 Stop = Literal["never", "sample"]
 
@@ -27,19 +27,21 @@ def fab(
     y: Tensor,
     eps: float,
     *,
-    norm: Norm,
     steps: Annotated[int, Ge(1)],
     targets: Annotated[int, Ge(1)],
     restarts: Annotated[int, Ge(1)],
+    norm: Norm = "linf",
     stop: Stop = "sample",
     generator: Generator | None = None,
+    objective: Aimed = targeted_margin,
 ) -> Tensor:
     """For each of the `targets` best wrong classes of the clean image (all of them where there are fewer), best first, `steps`
     steps from the image and restarts - 1 times as many from a random point near it. x: (B, C, H, W) in [0, 1], y: (B,) -> x_adv,
     same shape and range: a point that the model gets wrong with |x_adv - x| <= eps in `norm`, x where none was found or where the
     model is wrong already.
 
-    stop: `sample` leaves an image alone once it has such a point, `never` makes every step and returns the nearest.
+    stop: `sample` leaves an image alone once it has such a point, `never` makes every step and returns the nearest. objective: its
+    planes are stepped to; whether an image is broken the model's prediction says.
     """
     for name, value, choices in (("norm", norm, get_args(Norm)), ("stop", stop, get_args(Stop))):
         if value not in choices:
@@ -58,7 +60,7 @@ def fab(
                     return x_adv
                 start = random_point(x, eps / 2, norm, generator) if restart else x
                 enough = eps if stop == "sample" else 0.0
-                found, apart = _approach(model, x[rows], y[rows], target[rows], start[rows], enough, norm, steps)
+                found, apart = _approach(model, x[rows], y[rows], target[rows], start[rows], enough, norm, steps, objective)
                 nearer = (apart <= eps) & (apart < distance[rows])
                 x_adv[rows[nearer]], distance[rows[nearer]] = found[nearer], apart[nearer]
                 rows = rows[distance[rows] > enough]
@@ -66,7 +68,15 @@ def fab(
 
 
 def _approach(
-    model: nn.Module, x: Tensor, y: Tensor, target: Tensor, start: Tensor, enough: float, norm: Norm, steps: int
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    target: Tensor,
+    start: Tensor,
+    enough: float,
+    norm: Norm,
+    steps: int,
+    objective: Aimed,
 ) -> tuple[Tensor, Tensor]:
     """Algorithm 1 from `start` towards the boundary of y and target -> per image the nearest point that the model gets wrong
     (B, C, H, W) and its distance (B,), inf where there was none. An image ends at the first such point within `enough`."""
@@ -74,7 +84,7 @@ def _approach(
     row = torch.arange(len(x), device=x.device)  # of the images still at work
     x_adv = start
     for _ in range(steps):
-        gap, w = _plane(model, x_adv, y, target)
+        gap, w = _plane(model, x_adv, y, target, objective)
         to_plane = project_onto_plane(x_adv, w, gap, norm)
         from_clean = project_onto_plane(x, w, gap + (w * (x - x_adv)).sum((1, 2, 3)), norm)
         ours, clean = length(to_plane, norm), length(from_clean, norm)
@@ -93,16 +103,17 @@ def _approach(
     return nearest, distance
 
 
-def _plane(model: nn.Module, x: Tensor, y: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """z_target - z_y (B,), negative where the model prefers y, and its gradient in x (B, C, H, W)."""
-
-    def preference(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        logits = model(x)
-        return (logits.gather(1, target[:, None]) - logits.gather(1, y[:, None]))[:, 0], logits
-
-    grad, logits = gradient(model, x, y, preference)
-    rows = torch.arange(len(x), device=x.device)
-    return logits[rows, target] - logits[rows, y], grad
+def _plane(model: nn.Module, x: Tensor, y: Tensor, target: Tensor, objective: Aimed) -> tuple[Tensor, Tensor]:
+    """The objective (B,), negative on the side of y, and its gradient in x (B, C, H, W)."""
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        value, logits = objective(model, x, y, target)
+        # MODIFIED: the paper has one objective. Another may change its side where the model does not, and FAB would stay there: on
+        # such images z_target - z_y stands for it.
+        rows = torch.arange(len(x), device=x.device)
+        preference = logits[rows, target] - logits[rows, y]
+        value = torch.where(value.sign() == preference.sign(), value, preference)
+        return value.detach(), torch.autograd.grad(value.sum(), x, materialize_grads=True)[0]
 
 
 def project_onto_plane(x: Tensor, w: Tensor, gap: Tensor, norm: Norm) -> Tensor:

@@ -23,9 +23,9 @@ def square(
     y: Tensor,
     eps: float,
     *,
-    norm: Norm,
     queries: Annotated[int, Ge(2)],
     p_init: Annotated[float, Gt(0), Le(1)],
+    norm: Norm = "linf",
     generator: Generator | None = None,
     objective: Objective = margin,
 ) -> Tensor:

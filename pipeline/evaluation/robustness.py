@@ -59,7 +59,7 @@ def measure(
         for trial in everything:
             x_adv = attacked(model, images, labels, trial, seed=seed, bar=bar)
             prediction = predict(model, x_adv, batch_size=trial.batch_size)
-            frames.append(_rows(trial, images[: trial.images], labels[: trial.images], x_adv, prediction))
+            frames.append(outcome_rows(trial, images[: trial.images], labels[: trial.images], x_adv, prediction))
             kept[f"{trial.attack}@{trial.eps:g}"] = x_adv[:keep].cpu().numpy()
     return pd.concat(frames, ignore_index=True), kept if keep else {}
 
@@ -106,9 +106,13 @@ def predict(model: nn.Module, images: Tensor, *, batch_size: int) -> Tensor:
         return torch.cat([model(x).argmax(1) for x in images.split(batch_size)])
 
 
-def _rows(trial: Trial, images: Tensor, labels: Tensor, x_adv: Tensor, prediction: Tensor) -> pd.DataFrame:
+def outcome_rows(
+    trial: Trial, images: Tensor, labels: Tensor, x_adv: Tensor, prediction: Tensor, index: Tensor | None = None
+) -> pd.DataFrame:
+    """A row per image, as `measure` returns them. index: (N,) numbers of the images, where they are not the first N."""
     perturbation = (x_adv - images).flatten(1)  # (N, C * H * W)
     columns = {
+        "image": (torch.arange(len(images)) if index is None else index).to(torch.int32),
         "label": labels.to(torch.int16),
         "prediction": prediction.to(torch.int16),
         "correct": prediction == labels,
@@ -117,7 +121,6 @@ def _rows(trial: Trial, images: Tensor, labels: Tensor, x_adv: Tensor, predictio
         "mse": perturbation.square().mean(1),
     }
     frame = pd.DataFrame({name: values.cpu().numpy() for name, values in columns.items()})
-    frame.insert(0, "image", np.arange(len(frame), dtype=np.int32))
     frame.insert(2, "attack", trial.attack)
     frame.insert(3, "eps", trial.eps)
     return frame

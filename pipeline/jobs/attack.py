@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.attacks import ATTACKS
+from pipeline.attacks import AIMED, ATTACKS
 from pipeline.attacks.cw import cw
 from pipeline.attacks.mim import mim
-from pipeline.attacks.objective import joint
+from pipeline.attacks.objective import joint, joint_targeted
 from pipeline.config import Dataset, Evaluation, Params, pick
 from pipeline.data.image_set import load_splits
 from pipeline.device import set_up_device
@@ -72,8 +72,13 @@ def _plan(params: Params, data: Dataset, method: str, criterion: Criterion) -> l
     if "cw" in kinds:
         plan += cw_trials(params, evaluation, evaluation.c)
     if "adaptive" in kinds:
-        objective = joint(criterion.losses)  # type: ignore[arg-type]  # a ModuleDict is one
-        adaptive = {f"adaptive_{name}": partial(attack, objective=objective) for name, attack in attacks.items()}
+        losses = dict(criterion.losses.items())
+        adaptive = {
+            f"adaptive_{name}": partial(
+                attack, objective=joint_targeted(losses) if params.attacks[name].name in AIMED else joint(losses)
+            )
+            for name, attack in attacks.items()
+        }
         plan += trials(adaptive, [data.headline_eps], evaluation.batch_size)
     if "noise" in kinds:
         plan += noise_trials(mim, **params.noise.model_dump())

@@ -50,9 +50,10 @@ def _epoch(params: Params, data: Dataset, name: str, splits: Splits, device: tor
     images, labels = on_device(splits.train, device)
     batch_size, augment = data.training.batch_size, data.training.augment
     adversary, silent = method_adversary(recipe, data.training), tqdm(desc=name, file=io.StringIO())
+    gamma = recipe.awp.gamma if recipe.awp else 0.0
 
     def epoch() -> None:
         batches = training_batches(images, labels, learner.generator, batch_size=batch_size, pad=augment.pad, flip=augment.flip)
-        run_epoch(learner, batches, adversary, params.compute.precision, silent)
+        run_epoch(learner, batches, adversary, params.compute.precision, silent, gamma=gamma)
 
     return epoch

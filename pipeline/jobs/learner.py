@@ -18,6 +18,7 @@ from pipeline.losses import LOSSES
 from pipeline.models import NETWORKS, Ensemble, Network
 from pipeline.training.adversary import Adversary, clean_only, mixed_with_attacked
 from pipeline.training.criterion import Criterion, build_criterion
+from pipeline.training.ema import MovingAverage
 from pipeline.training.loop import fit
 from pipeline.training.optimizer import build_optimizer
 from pipeline.training.state import Learner, Row
@@ -40,7 +41,7 @@ def method_criterion(method: Mapping[str, Any], network: Network, classes: int) 
         name=name,
         dims=network.dims,
         classes=classes,
-        **{key: method[key] for key in ("layers", "auxiliary", "cross_entropy", "input_gradient")},
+        **{key: method[key] for key in ("layers", "auxiliary", "cross_entropy", "input_gradient", "trades")},
     )
 
 
@@ -55,7 +56,8 @@ def new_learner(data: Dataset, recipe: Method, splits: Splits, device: torch.dev
     settings = {name: group.model_dump() for name, group in recipe.prototypes.items()}
     weights = [*network.parameters(), *criterion.heads.parameters()]
     optimizer = build_optimizer(weights, criterion.prototypes(), recipe.optimizer.model_dump(), settings)
-    return Learner(network, criterion, optimizer, Generator(device).manual_seed(seed))
+    average = MovingAverage(network, criterion, recipe.ema) if recipe.ema else None
+    return Learner(network, criterion, optimizer, Generator(device).manual_seed(seed), average)
 
 
 def method_adversary(recipe: Method, data: TrainingData) -> Adversary:
@@ -92,11 +94,31 @@ def train(
         epochs=data.training.epochs[recipe.epochs],
         adversary=method_adversary(recipe, data.training),
         precision=precision,
-        validate=partial(accuracy, learner.network, *on_device(splits.validation, device), batch_size=batch_size),
+        awp=None if recipe.awp is None else recipe.awp.model_dump(),
+        validate=validation(learner, data.training, recipe, splits),
+        keep=recipe.keep,
         checkpoint=checkpoint,
         params=params,
         on_epoch=on_epoch,
     )
+
+
+def validation(learner: Learner, data: TrainingData, recipe: Method, splits: Splits) -> Callable[[], Row]:
+    """Accuracy in % on the validation split of what would be kept now. Where the best epoch of a training with an adversary is
+    kept, also under its attack on the cross entropy at the largest eps of its range, each epoch with the same draws."""
+    device = learner.generator.device
+    images, labels = on_device(splits.validation, device)
+
+    def validate() -> Row:
+        judge = partial(accuracy, learner.trained()[0], images, labels, batch_size=data.batch_size)
+        row = {"validation_accuracy": judge()}
+        if recipe.keep == "best" and recipe.adversary is not None:
+            choice, eps = recipe.adversary.attack, data.adversary_eps[recipe.adversary.eps][1]
+            draws = Generator(device).manual_seed(0)
+            row["validation_robust"] = judge(attack=partial(ATTACKS[choice.name], eps=eps, generator=draws, **choice.options))
+        return row
+
+    return validate
 
 
 def on_device(part: ImageSet, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -57,7 +57,7 @@ def train_plane(params: Params, dataset: str, method: str) -> None:
     looks = [dict(np.load(folder / f"{epoch}.npz")) for epoch in wanted]
     trial = Trial("pgd", data.headline_eps, partial(ATTACKS["pgd"], **params.attacks["pgd"].options), batch_size)
     with progress(len(images)) as bar:
-        twins = attacked(learner.network, images, labels, trial, seed=seed, bar=bar)
+        twins = attacked(learner.trained()[0], images, labels, trial, seed=seed, bar=bar)
     y = labels.cpu().numpy()
     arrays = _stack(looks, _look(learner, twins, batch_size), y)
     with atomic_path(Path("data/planes", dataset, f"{method}.npz")) as part:
@@ -68,9 +68,10 @@ def train_plane(params: Params, dataset: str, method: str) -> None:
 
 def _look(learner: Learner, images: Tensor, batch_size: int) -> Look:
     """What the network makes of the images now."""
-    features = clean_features(learner.network, images, batch_size=batch_size)[PENULTIMATE]
-    prediction = predict(learner.network, images, batch_size=batch_size).cpu().numpy()
-    centres = dict(learner.criterion.named_parameters()).get(f"losses.{PENULTIMATE}.centres")
+    network, criterion = learner.trained()
+    features = clean_features(network, images, batch_size=batch_size)[PENULTIMATE]
+    prediction = predict(network, images, batch_size=batch_size).cpu().numpy()
+    centres = dict(criterion.named_parameters()).get(f"losses.{PENULTIMATE}.centres")
     return {
         "features": features,
         "prediction": prediction,

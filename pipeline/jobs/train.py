@@ -4,6 +4,7 @@ import os
 import shutil
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -14,6 +15,7 @@ from pipeline.device import set_up_device
 from pipeline.files import atomic_path, content_key
 from pipeline.jobs.learner import new_learner, train
 from pipeline.tracking import TrackedRun, track
+from pipeline.training.loop import best_row
 from pipeline.training.state import Row
 
 CODE = ["attacks", "data", "evaluation", "jobs", "losses", "models", "training"]  # rooms that a checkpoint follows from
@@ -27,18 +29,8 @@ def train_model(params: Params, dataset: str, method: str, seed: int) -> None:
     device = set_up_device(params.compute.device, params.compute.threads)
     inputs = [f"data/{dataset}.npz"]
     splits = load_splits(inputs[0])
-    used = {
-        "dataset": dataset,
-        "classes": len(splits.classes),
-        "channels": len(splits.mean),
-        "method": {"name": method, **recipe.model_dump(), "epochs": data.training.epochs[recipe.epochs]},
-        "seed": seed,
-        "network": data.networks[recipe.network].model_dump(),
-        "training": {"batch_size": data.training.batch_size, "augment": data.training.augment.model_dump()},
-        "compute": {**params.compute.model_dump(), "device": device.type},
-    }
-    if recipe.adversary is not None:
-        used["adversary_eps"] = data.training.adversary_eps[recipe.adversary.eps]
+    used = {"dataset": dataset, "classes": len(splits.classes), "channels": len(splits.mean), "seed": seed}
+    used |= _recipe(params, data, method) | {"compute": {**params.compute.model_dump(), "device": device.type}}
     learner = new_learner(data, recipe, splits, device, seed)
     if recipe.init == "softmax":
         inputs.append(f"models/{dataset}/softmax/{seed}.pt")
@@ -68,10 +60,24 @@ def train_model(params: Params, dataset: str, method: str, seed: int) -> None:
         with atomic_path(curve) as partial_curve:
             pd.DataFrame(rows).round(6).to_csv(partial_curve, index=False)
         run.artifact(curve)
-        model = {"network": learner.network.state_dict(), "criterion": learner.criterion.state_dict(), "params": used}
-        save_state(f"models/{dataset}/{method}/{seed}.pt", model)
+        save_state(f"models/{dataset}/{method}/{seed}.pt", {**learner.kept(), "params": used})
     shutil.rmtree(unfinished, ignore_errors=True)  # with what other params had left unfinished
-    print(f"{dataset} {method} {seed}: {len(rows)} epochs, validation accuracy {rows[-1]['validation_accuracy']:.2f} %")
+    row = rows[-1] if recipe.keep == "last" else best_row(rows)
+    seen = f"validation accuracy {row['validation_accuracy']:.2f} %"
+    print(f"{dataset} {method} {seed}: {len(rows)} epochs, kept number {int(row['epoch'])}, {seen}")
+
+
+def _recipe(params: Params, data: Dataset, method: str) -> dict[str, Any]:
+    """Of what params.yaml says, all that the model hangs on besides data set and seed."""
+    recipe = params.methods[method]
+    used: dict[str, Any] = {
+        "method": {"name": method, **recipe.model_dump(), "epochs": data.training.epochs[recipe.epochs]},
+        "network": data.networks[recipe.network].model_dump(),
+        "training": {"batch_size": data.training.batch_size, "augment": data.training.augment.model_dump()},
+    }
+    if recipe.adversary is not None:
+        used["adversary_eps"] = data.training.adversary_eps[recipe.adversary.eps]
+    return used
 
 
 def _log_epoch(run: TrackedRun, row: Row, images_per_second: float | None) -> None:

@@ -22,6 +22,8 @@ class ADP(nn.Module):
     length, span. It is the paper's whole loss: the cross entropy of the ensemble itself must not be added to it.
     """
 
+    by_image = False
+
     def __init__(self, classes: int, dim: int, *, alpha: Annotated[float, Ge(0)], beta: Annotated[float, Ge(0)]) -> None:
         super().__init__()
         if dim % classes or dim // classes >= classes:

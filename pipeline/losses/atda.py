@@ -23,6 +23,8 @@ class ATDA(nn.Module):
     MODIFIED: the authors' code leaves CORAL's S undivided by the number of images; here it is the covariance of the paper.
     """
 
+    by_image = False
+
     def __init__(self, classes: int, dim: int, *, weight: Annotated[float, Gt(0)]) -> None:
         super().__init__()
         self.weight = weight

@@ -16,6 +16,8 @@ class CenterLoss(nn.Module):
     caller takes the mean over the batch.
     """
 
+    by_image = True
+
     def __init__(self, classes: int, dim: int, *, weight: Annotated[float, Gt(0)], centre_init: CentreInit) -> None:
         super().__init__()
         self.weight = weight

@@ -17,6 +17,8 @@ class Contrastive(nn.Module):
     over all pairs would weigh the pull with the share of equal labels, about 1 / classes.
     """
 
+    by_image = False
+
     def __init__(
         self, classes: int, dim: int, *, margin: Annotated[float, Gt(0)], weight: Annotated[float, Gt(0)], normalize: bool
     ) -> None:

@@ -22,6 +22,8 @@ class HCP(nn.Module):
     Both can be chosen: `distance`, `reduction` (sum or mean over the classes), `centre_init`.
     """
 
+    by_image = True
+
     def __init__(
         self,
         classes: int,

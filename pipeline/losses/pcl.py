@@ -19,6 +19,8 @@ class PCL(nn.Module):
     The paper's form: pull = push = apart = 1, shared. The released code's: pull 1, push 1e-4, apart 0, not shared.
     """
 
+    by_image = True
+
     def __init__(
         self,
         classes: int,

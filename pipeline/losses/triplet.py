@@ -19,6 +19,8 @@ class Triplet(nn.Module):
     features are first brought to length 1, as in Schroff et al., section 3.1; pcl eq. 15 does not say.
     """
 
+    by_image = False
+
     def __init__(
         self,
         classes: int,

@@ -1,6 +1,7 @@
 """Tables as Markdown, laid out as in the paper: measured value, interval, published value; best of a column bold. The layout of
 the hcp tables is here, that of the pcl tables in pcl_markdown.py."""
 
+import re
 from collections.abc import Callable
 
 import pandas as pd
@@ -31,9 +32,16 @@ LEGENDS = {
 }
 
 
+def markdown_text(text: str) -> str:
+    """`text` as it is printed, in Markdown: no cell ends in it and no tag begins, save the few that tables are written with."""
+    text = re.sub(r"&(?=#?\w+;)", "&amp;", text.replace("|", "\\|"))
+    return re.sub(r"<(?!br>|/?u>)", "&lt;", text)
+
+
 def markdown_table(rows: pd.DataFrame) -> str:
     """Text cells only, header = column names."""
-    return str(rows.to_markdown(index=False, disable_numparse=True))
+    shown = rows.astype(str).map(markdown_text).rename(columns=markdown_text)
+    return str(shown.to_markdown(index=False, disable_numparse=True))
 
 
 def attack_text(attack: str) -> str:

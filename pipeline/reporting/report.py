@@ -1,16 +1,21 @@
-"""metrics/report.md: the verdict, then for each paper its findings, tables, figures and statistics, all from metrics/."""
+"""What the report says, part by part, all from metrics/: the verdict, a card a model, for each paper its findings, tables, figures
+and statistics, then how it was made. metrics/report.md is made of it here, metrics/report.html in html.py."""
 
+import html
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
+from pipeline.reporting.card_text import card_body
 from pipeline.reporting.findings import FAILS, HOLDS, MISSING, OPEN, UNSURE, WEAK, Finding, hcp_findings
 from pipeline.reporting.markdown import markdown_table
 from pipeline.reporting.outcomes import Strengths
 from pipeline.reporting.pcl_findings import pcl_findings
+from pipeline.reporting.provenance import made_table, public_params, times_table
 from pipeline.reporting.published import load_published, published_value
 from pipeline.reporting.statistics_text import read_statistics, scalar
+from pipeline.reporting.verdict_table import SYMBOLS, Line, Verdict, verdict_markdown, verdicts
 
 HCP_TABLES = (1, 2, 3, 4)
 PCL_TABLES = (3, 4, 5, 6, 7, 8, 9, 11, 12, 13)
@@ -47,7 +52,8 @@ FINDINGS_TEXT = (
 
 class Run(NamedTuple):
     """What was run. epochs: a sentence for each paper, `schedule_text`; strengths: by data set; labels: by method; discrepancies:
-    path of that page, seen from the report."""
+    path of that page, seen from the report; autoattack: which version of it; params: text of params.yaml; times: folder of the
+    stages' times."""
 
     datasets: list[str]
     seeds: list[int]
@@ -56,14 +62,43 @@ class Run(NamedTuple):
     hcp_epochs: str
     pcl_epochs: str
     discrepancies: str
+    autoattack: str
+    params: str
+    times: Path
 
 
-def intro(run: Run) -> str:
+class Fold(NamedTuple):
+    """A part that is closed until a reader opens it. status: that of a model, or nothing."""
+
+    anchor: str
+    title: str
+    status: str
+    text: str
+    body: str
+
+
+class Section(NamedTuple):
+    """parts: Markdown. name: how the list of contents calls it."""
+
+    anchor: str
+    name: str
+    parts: list[str | Fold]
+
+
+class Report(NamedTuple):
+    """The first screen, then sections."""
+
+    title: str
+    sentence: str
+    autoattack: str
+    verdicts: list[Verdict]
+    sections: list[Section]
+
+
+def run_part(run: Run) -> str:
     return (
-        "This page sets the results of two papers, on hyperspherical class prototypes (HCP) and on the prototype conformity loss "
-        "(PCL), against what this pipeline measures: every method trained under one protocol and attacked by one set of attacks, "
-        "with the published value beside the measured one. "
-        f"Data sets: {', '.join(run.datasets)}. Seeds: {', '.join(str(seed) for seed in run.seeds)}. "
+        "Every method is trained under one protocol and attacked by one set of attacks; tables set the published value beside the "
+        f"measured one. Data sets: {', '.join(run.datasets)}. Seeds: {', '.join(str(seed) for seed in run.seeds)}. "
         f"HCP: {run.hcp_epochs} PCL: {run.pcl_epochs} Where the PCL paper and its released code differ, and what is done here: "
         f"[docs/discrepancies.md]({run.discrepancies})."
     )
@@ -75,10 +110,35 @@ def warning(published: pd.DataFrame) -> str:
         for attack in ("reported", "autoattack")
     )
     return (
-        "> **This is not the last word.** No AutoAttack is in this pipeline yet, so every accuracy under attack is an upper bound "
-        f"on robustness. The released PCL model fell from {stated:.2f} % to {kept:.2f} % under AutoAttack (RobustBench, "
-        "Mustafa2019)."
+        f"> **Why this page begins with AutoAttack.** The released PCL model fell from {stated:.2f} % to {kept:.2f} % under it "
+        "(RobustBench, Mustafa2019). A robust accuracy is an upper bound: a stronger attack may leave less."
     )
+
+
+def card(verdict: Verdict, line: Line, tables: dict[str, pd.DataFrame]) -> Fold:
+    numbers = [f"{column} {line.cells[column].text} %" for column in ("clean", "robust") if column in line.cells]
+    return Fold(line.anchor, line.label, line.status, ", ".join(numbers), card_body(verdict, line, tables))
+
+
+def models_section(found: list[Verdict], tables: dict[str, pd.DataFrame]) -> Section:
+    parts: list[str | Fold] = ["## Models", "A card a model, in the order of the verdict. Open one to see what breaks it."]
+    for verdict in found:
+        parts += [f"### {verdict.dataset}", *(card(verdict, line, tables) for line in verdict.lines)]
+    return Section("models", "Models", parts)
+
+
+def made_section(run: Run) -> Section:
+    params = Fold("params", "params.yaml", "", "every value of this run", f"```yaml\n{public_params(run.params).rstrip()}\n```")
+    parts: list[str | Fold] = [
+        "## How it was made",
+        made_table(run.seeds),
+        "Times of the stages' last runs on this machine, without Python's start:",
+        times_table(run.times),
+        params,
+        "## How to make this page again",
+        "`dvc repro` in the folder of params.yaml re-runs whatever changed, this page last.",
+    ]
+    return Section("made", "How it was made", parts)
 
 
 def findings_part(paper: str, findings: list[Finding]) -> str:
@@ -134,29 +194,53 @@ def read_tables(metrics: Path, paper: str, numbers: tuple[int, ...]) -> dict[int
     return {number: pd.read_csv(metrics / "tables" / f"{paper}_table{number}.csv") for number in numbers}
 
 
-def report(metrics: Path, run: Run) -> str:
+def report(metrics: Path, run: Run) -> Report:
     """The whole page from the files in `metrics`."""
-    published = load_published()
-    statistics = read_statistics(metrics / "tables" / "hcp_statistics.csv")
+    published, tables = load_published(), metrics / "tables"
+    statistics = read_statistics(tables / "hcp_statistics.csv")
     headline_eps = {dataset: own.headline_eps for dataset, own in run.strengths.items()}
     headline_c = {dataset: own.headline_c for dataset, own in run.strengths.items()}
-    sweep = pd.read_csv(metrics / "tables" / "pcl_figure7.csv")
     hcp = hcp_findings(read_tables(metrics, "hcp", HCP_TABLES), headline_eps, run.labels)
+    sweep = pd.read_csv(tables / "pcl_figure7.csv")
     pcl = pcl_findings(read_tables(metrics, "pcl", PCL_TABLES), sweep, headline_eps, headline_c, run.labels)
-    parts = [
-        "# Prototype defences, HCP and PCL: published and measured",
-        intro(run),
-        *tables_part(metrics, ["verdict"]),
-        warning(published),
-        findings_part("HCP", hcp),
-        findings_part("PCL", pcl),
+    of_models = {name: pd.read_csv(tables / f"{name}.csv") for name in ("verdict", "broken", "masking")}
+    found = verdicts(of_models["verdict"], pd.read_csv(tables / "verdict_status.csv"), run.strengths)
+    findings = ["## What was run", run_part(run), warning(published), findings_part("HCP", hcp), findings_part("PCL", pcl)]
+    of_hcp = [
         *tables_part(metrics, [f"hcp_table{number}" for number in HCP_TABLES]),
         figures_part(metrics, "HCP", HCP_FIGURES),
         *tables_part(metrics, ["hcp_statistics"]),
+    ]
+    of_pcl = [
         *tables_part(metrics, [f"pcl_table{number}" for number in PCL_TABLES]),
         figures_part(metrics, "PCL", PCL_FIGURES),
         misprints_part(statistics, published),
-        "## How to make this page again",
-        "`dvc repro` in the folder of params.yaml re-runs whatever changed, this page last.",
     ]
-    return "\n\n".join(parts) + "\n"
+    sections = [
+        models_section(found, of_models),
+        Section("findings", "Findings", [*findings]),
+        Section("hcp", "HCP paper", [*of_hcp]),
+        Section("pcl", "PCL paper", [*of_pcl]),
+        made_section(run),
+    ]
+    count = len({line.method for verdict in found for line in verdict.lines})
+    sentence = (
+        f"{count} methods, those of two papers on class prototypes (HCP, PCL) and what they are compared with, attacked as the "
+        "papers did, by an attacker who knows the defence, and by AutoAttack."
+    )
+    return Report("Prototype defences: what holds under attack", sentence, run.autoattack, found, sections)
+
+
+def markdown_part(part: str | Fold) -> str:
+    """A fold is HTML that git hosts show."""
+    if isinstance(part, str):
+        return part
+    status = f" {SYMBOLS[part.status]} {part.status}:" if part.status else ""
+    summary = f"<summary><b>{html.escape(part.title)}</b>{status} {html.escape(part.text)}</summary>"
+    return f'<a id="{part.anchor}"></a>\n<details>{summary}\n\n{part.body}\n\n</details>'
+
+
+def report_markdown(page: Report) -> str:
+    first = [f'<a id="{v.anchor}"></a>\n\n{verdict_markdown(v, page.autoattack)}' for v in page.verdicts]
+    parts = [markdown_part(part) for section in page.sections for part in section.parts]
+    return "\n\n".join([f"# {page.title}", page.sentence, *first, *parts]) + "\n"

@@ -1,40 +1,60 @@
-"""What every method that was run keeps: metrics/summary.json, metrics/tables/verdict.csv and .md, the first table of the report."""
+"""What every method that was run keeps under the strongest attacks: the first table of the report, as frames and as Markdown."""
+
+from typing import NamedTuple
 
 import pandas as pd
 
-from pipeline.reporting.markdown import attack_text, interval_text, markdown_table
-from pipeline.reporting.outcomes import CW, NOISE, Strengths, at_strengths, first_present
+from pipeline.reporting.judged import ADAPTIVE_SUITE, AUTOATTACK, AUTOATTACK_L2, ROBUST
+from pipeline.reporting.markdown import attack_text
+from pipeline.reporting.outcomes import ADAPTIVE, CW, NOISE, Strengths, at_strengths, first_present
 from pipeline.reporting.tables import CELL, accuracy_rows, rounded
 
-PROTOTYPES = "Losses on features, no adversarial training"
-TRAINED = "Losses on features with adversarial training"
 GROUPS = {
     "Undefended": ("softmax", "softmax_fs", "softmax_deep", "vgg"),
-    PROTOTYPES: (
+    "Loss on features": (
         *("center", "center_deep", "pcl", "pcl_1", "pcl_2", "pcl_3", "pcl_4", "pcl_5", "pcl_deep"),
         *("hcp", "hcp_fs", "hcp_m_p", "hcp_m_np", "hcp_p_np", "contrastive", "triplet"),
     ),
-    TRAINED: ("pcl_at_fgsm", "pcl_at_pgd", "hcp_at"),
-    "Adversarial training and other baselines": (
-        *("at", "at_fgsm", "vgg_at_fgsm", "madry", "atda", "input_gradient", "adp", "yu"),
+    "Loss on features + adversarial training": (
+        *("pcl_at_fgsm", "pcl_at_pgd", "pcl_madry", "pcl_trades", "pcl_awp", "hcp_at", "hcp_madry", "hcp_trades", "hcp_awp"),
     ),
+    "Adversarial training": ("at", "at_fgsm", "vgg_at_fgsm", "madry", "trades", "awp", "ema", "atda"),
+    "Other defence": ("input_gradient", "adp"),
 }
-OTHER = "Other methods"
+OTHER = "Other"
+UNDEFENDED = "softmax_fs"
 COLUMNS = [
     *("dataset", "group", "method", "label", "attack", "eps", "metric", "measured", "images"),
     *("ci95_low", "ci95_high", "seeds", "seed_std", "chance"),
 ]
-COLLAPSES, UNTRAINED, KEEPS = "collapses", "at chance level without any attack", "keeps"
+HOLDS, LOOKED, FALLS, UNTRAINED = "holds", "only looked robust", "does not hold", "does not learn"
+STATUSES = {  # better: the 95 % intervals lie apart
+    HOLDS: "better than chance in the worst case",
+    LOOKED: "not better than chance in the worst case, but under an attack of the papers, and better than the undefended model",
+    FALLS: "not better than chance in the worst case, and no attack of the papers made it look so",
+    UNTRAINED: "not better than chance without any attack",
+}
+
+
+class Judgement(NamedTuple):
+    """status: a key of STATUSES; note: a few words on it."""
+
+    status: str
+    note: str
 
 
 def group_of(method: str) -> str:
     return next((group for group, methods in GROUPS.items() if method in methods), OTHER)
 
 
-def verdict_frame(cells: pd.DataFrame, strengths: dict[str, Strengths], labels: dict[str, str]) -> pd.DataFrame:
-    """cells: `load_cells`. Clean accuracy, accuracy under every attack at the headline's strength, and `noise`, the mean MSE of the
-    noise measurement (stop rule `sample` if it was run); methods by group. chance: % that always the same answer gets right."""
-    rows = accuracy_rows(cells[at_strengths(cells, strengths, headline=True)])
+def verdict_frame(
+    cells: pd.DataFrame, judged: pd.DataFrame, strengths: dict[str, Strengths], labels: dict[str, str]
+) -> pd.DataFrame:
+    """cells: `load_cells`; judged: `load_judged`. Clean accuracy, accuracy under every attack at the headline's strength, the worst
+    cases (`adaptive`, `autoattack`, `autoattack_l2`, `robust`), and `noise`, the mean MSE of the noise measurement (stop rule
+    `sample` if it was run). chance: % that always the same answer gets right."""
+    worst = judged[judged["attack"].isin((ADAPTIVE_SUITE, AUTOATTACK, AUTOATTACK_L2, ROBUST))]
+    rows = accuracy_rows(pd.concat([cells[at_strengths(cells, strengths, headline=True)], worst]))
     name = first_present(cells["attack"], f"{NOISE}sample", f"{NOISE}batch")
     noise = cells[cells["attack"] == name].groupby(CELL, sort=False).agg(measured=("mse", "mean"), images=("images", "first"))
     table = pd.concat([rows, noise.reset_index().assign(attack="noise", metric="mse")], ignore_index=True)
@@ -58,65 +78,61 @@ def summary(verdicts: pd.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
     return result
 
 
-def strongest(rows: pd.DataFrame) -> pd.Series | None:
-    """rows: one method's. The l-inf attack that leaves least, adaptive ones among them; C&W has no bound to compare at."""
-    attacks = rows[~rows["attack"].isin(("clean", "noise", CW))]
+def row_of(rows: pd.DataFrame, attack: str) -> pd.Series | None:
+    """rows: one method's."""
+    found = rows[rows["attack"] == attack]
+    return None if found.empty else found.iloc[0]
+
+
+def papers_rows(rows: pd.DataFrame) -> pd.DataFrame:
+    """rows: one method's. The l-inf attacks of run.attacks: neither C&W, which has no bound, nor those that know the prototypes."""
+    others = ("clean", "noise", CW, ADAPTIVE_SUITE, AUTOATTACK, AUTOATTACK_L2, ROBUST)
+    return rows[~rows["attack"].isin(others) & ~rows["attack"].str.startswith(ADAPTIVE)]
+
+
+def papers_attack(rows: pd.DataFrame) -> pd.Series | None:
+    """rows: one method's. The strongest of the attacks that a paper would report."""
+    attacks = papers_rows(rows)
     return None if attacks.empty else attacks.sort_values("measured", kind="stable").iloc[0]
 
 
-def judge(clean: pd.Series, worst: pd.Series | None) -> str:
-    """A lower end of the interval at or below chance is no better than chance."""
+def judge(rows: pd.DataFrame, undefended: pd.DataFrame) -> Judgement:
+    """rows: one method's; undefended: those of the undefended model of the same data set, or none. Better means that the 95 %
+    intervals lie apart."""
+    clean, robust = row_of(rows, "clean"), row_of(rows, ROBUST)
+    if clean is None or robust is None:
+        raise ValueError(f"{rows['label'].iloc[0]} has no clean or no robust accuracy; run `dvc repro`")
     if clean["ci95_low"] <= clean["chance"]:
-        return UNTRAINED
-    if worst is None:
-        return "-"
-    if worst["ci95_low"] <= worst["chance"]:
-        return COLLAPSES
-    return f"{KEEPS} {100 * worst['measured'] / clean['measured']:.0f} % of its clean accuracy"
-
-
-def method_row(rows: pd.DataFrame) -> dict[str, str]:
-    """A line of the table from one method's rows."""
-    clean, cw, noise = (next((row for _, row in rows[rows["attack"] == name].iterrows()), None) for name in ("clean", CW, "noise"))
-    worst = strongest(rows)
-    verdict = "-" if clean is None else judge(clean, worst)
-    return {
-        "method": str(rows["label"].iloc[0]),
-        "clean": "-" if clean is None else interval_text(clean),
-        "strongest attack": "-" if worst is None else f"{interval_text(worst)} ({attack_text(worst['attack'])})",
-        "C&W": "-" if cw is None else interval_text(cw),
-        "noise MSE": "-" if noise is None else f"{noise['measured']:.4f}",
-        "verdict": verdict if verdict.startswith((KEEPS, "-")) else f"**{verdict}**",
-    }
-
-
-def collapse_text(rows: pd.DataFrame) -> str:
-    """rows: one data set's. How many methods of each group fall to chance."""
-    parts = []
-    for group, own in rows.groupby("group", sort=False):
-        verdicts = [method_row(method)["verdict"] for _, method in own.groupby("method", sort=False)]
-        fallen = sum(COLLAPSES in verdict or UNTRAINED in verdict for verdict in verdicts)
-        parts.append(f"{str(group).lower()}: {fallen} of {len(verdicts)}")
-    return "No better than chance under the strongest attack - " + "; ".join(parts) + "."
-
-
-def verdict_markdown(verdicts: pd.DataFrame, strengths: dict[str, Strengths]) -> str:
-    """verdicts: `verdict_frame`. A whole .md file, a table per data set with the groups as bold lines."""
-    parts = [
-        "## In short",
-        "Every method that was run, accuracy in % with its 95 % interval. *Strongest attack*: the l-inf attack that leaves least, "
-        "chosen per method among all that were measured at the eps given, those that know the prototypes (adaptive) included. "
-        "*Noise MSE*: what the unbounded attack of HCP table 3 needs. **Collapses**: no better than one answer for all.",
+        return Judgement(UNTRAINED, f"{clean['measured']:.0f} % without any attack, chance is {clean['chance']:.0f} %")
+    if robust["ci95_low"] > robust["chance"]:
+        return Judgement(HOLDS, f"keeps {100 * robust['measured'] / clean['measured']:.0f} % of clean")
+    shown = [
+        (row["measured"], attack_text(row["attack"]))
+        for _, row in pd.concat([papers_rows(rows), rows[rows["attack"] == CW]]).iterrows()
+        if row["ci95_low"] > max([row["chance"], *undefended.loc[undefended["attack"] == row["attack"], "ci95_high"]])
     ]
-    for dataset, rows in verdicts.groupby("dataset", sort=False):
-        own, cw = strengths[str(dataset)], rows.loc[rows["attack"] == CW, "images"]
-        images = rows.loc[rows["attack"] == "clean", "images"].iloc[0]
-        c = f"; C&W with c {own.headline_c:g} on the first {cw.iloc[0]}" if len(cw) else ""
-        chance = rows["chance"].iloc[0]
-        parts.append(f"### {dataset}, eps {own.headline_eps:g}")
-        parts.append(f"{images} test images{c}. Chance: {chance:.1f} %. {collapse_text(rows)}")
-        lines: list[dict[str, str]] = []
-        for group, members in rows.groupby("group", sort=False):
-            lines += [{"method": f"**{group}**"}, *(method_row(method) for _, method in members.groupby("method", sort=False))]
-        parts.append(markdown_table(pd.DataFrame(lines).fillna("")))
-    return "\n\n".join(parts) + "\n"
+    if not shown:
+        return Judgement(FALLS, "")
+    looked, attack = max(shown)
+    return Judgement(LOOKED, f"{looked:.0f} % under {attack}")
+
+
+def status_frame(verdicts: pd.DataFrame, masking: pd.DataFrame) -> pd.DataFrame:
+    """verdicts: `verdict_frame`; masking: `masking_frame`. A row per data set and method, by status and then by what is left in the
+    worst case: dataset, group, method, label, status, note, flags (how many signs of masked gradients), robust."""
+    lines = []
+    for (dataset, method), rows in verdicts.groupby(["dataset", "method"], sort=False):
+        undefended = verdicts[(verdicts["dataset"] == dataset) & (verdicts["method"] == UNDEFENDED)]
+        signs = masking[(masking["dataset"] == dataset) & (masking["method"] == method) & ~masking["passed"]]
+        status, note = judge(rows, undefended)
+        if status == HOLDS and len(signs):
+            note += "; masked gradients?"
+        robust = row_of(rows, ROBUST)
+        kept = float("nan") if robust is None else robust["measured"]
+        flags = signs["check"].nunique()
+        lines.append((dataset, rows["group"].iloc[0], method, rows["label"].iloc[0], status, note, flags, kept))
+    table = pd.DataFrame(lines, columns=["dataset", "group", "method", "label", "status", "note", "flags", ROBUST])
+    places = {"dataset": list(dict.fromkeys(verdicts["dataset"])), "status": list(STATUSES)}
+    table = table.assign(**{f"_{name}": table[name].map(order.index) for name, order in places.items()})
+    table = table.sort_values(["_dataset", "_status", ROBUST], ascending=[True, True, False], kind="stable", ignore_index=True)
+    return table.drop(columns=["_dataset", "_status"])

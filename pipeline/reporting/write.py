@@ -2,9 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from pipeline.reporting.breakdown import broken_frame, curves_frame, masking_frame
+from pipeline.reporting.judged import load_judged, load_parts
 from pipeline.reporting.markdown import hcp_table_markdown
 from pipeline.reporting.outcomes import Strengths
 from pipeline.reporting.pcl_cost import cost_markdown, cost_table
@@ -13,10 +16,11 @@ from pipeline.reporting.pcl_tables import TABLES, pcl_cells, pcl_table, sweep_ta
 from pipeline.reporting.statistics import hcp_groups, statistics_frame
 from pipeline.reporting.statistics_text import statistics_markdown
 from pipeline.reporting.tables import hcp_cells, hcp_tables
-from pipeline.reporting.verdict import summary, verdict_frame, verdict_markdown
+from pipeline.reporting.verdict import status_frame, summary, verdict_frame
 
 
 def write(out: Path, name: str, table: pd.DataFrame, text: str) -> None:
+    out.mkdir(parents=True, exist_ok=True)
     table.to_csv(out / f"{name}.csv", index=False)
     (out / f"{name}.md").write_text(text)
 
@@ -73,9 +77,29 @@ def write_sweep(out: Path, cells: pd.DataFrame, *, sweep: dict[str, list[float]]
 
 
 def write_verdict(
-    out: Path, summary_file: Path, cells: pd.DataFrame, *, strengths: dict[str, Strengths], labels: dict[str, str]
+    out: Path,
+    cells: pd.DataFrame,
+    transfer: pd.DataFrame,
+    *,
+    data: Path,
+    chosen: dict[str, list[Any]],
+    strengths: dict[str, Strengths],
+    labels: dict[str, str],
+    square: list[str],
 ) -> None:
-    """verdict.csv and .md in `out`, and metrics/summary.json."""
-    verdicts = verdict_frame(cells, strengths, labels)
-    write(out, "verdict", verdicts, verdict_markdown(verdicts, strengths))
-    summary_file.write_text(json.dumps(summary(verdicts), indent=2) + "\n")
+    """verdict.csv, verdict_status.csv, broken.csv, curves.csv and masking.csv in `out`, and summary.json beside it. data: the
+    folder of attacks/ and verdict/; chosen: datasets, methods and seeds; square: `masking_frame`."""
+    judged = load_judged(data / "attacks", data / "verdict", strengths=strengths, **chosen)
+    parts = load_parts(data / "verdict", **chosen)
+    masking = masking_frame(cells, judged, parts, transfer, data / "verdict", strengths=strengths, labels=labels, square=square)
+    verdicts = verdict_frame(cells, judged, strengths, labels)
+    tables = {
+        "verdict": verdicts,
+        "verdict_status": status_frame(verdicts, masking),
+        "broken": broken_frame(cells, judged, parts, strengths, labels),
+        "curves": curves_frame(cells, judged, labels),
+        "masking": masking,
+    }
+    for name, table in tables.items():
+        table.to_csv(out / f"{name}.csv", index=False)
+    (out.parent / "summary.json").write_text(json.dumps(summary(verdicts), indent=2) + "\n")

@@ -1,13 +1,17 @@
 """Adversarial training: what a batch becomes before the step (hcp eq. 5; pcl section 6.1)."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Generator, Tensor, nn
 
+from pipeline.attacks.objective import Objective
 from pipeline.attacks.steps import evaluating
+from pipeline.training.trades import divergence
 
+Labels = Literal["true", "predicted", "soft"]
 Adversary = Callable[[nn.Module, Tensor, Tensor, Generator], tuple[Tensor, Tensor, Tensor]]
 """(model, x, y, generator) -> images (B', C, H, W), labels (B',) and the weight of each in the loss (B',), which sum to 1."""
 
@@ -26,25 +30,41 @@ def mixed_with_attacked(
     attack: Callable[..., Tensor],
     eps_range: tuple[float, float],
     clean_share: float,
-    labels: Literal["true", "predicted"],
+    labels: Labels,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The clean batch, weighted by clean_share (lambda), and its attacked copy with the rest; one forward for both. The attack runs
     in eval mode on the model as it is now, with eps drawn from U(eps_range) for the batch. clean_share 0 leaves the clean half out.
 
     The attack leads away from the true labels or from what the model predicts; the latter keeps a single step from carrying the
-    true label into the image ("label leaking", Kurakin et al., arXiv:1611.01236, section 4.1).
+    true label into the image ("label leaking", Kurakin et al., arXiv:1611.01236, section 4.1). Soft labels are all that the model
+    predicts for the clean image: the attack, which must be PGD, raises the divergence from it and starts beside the image, where
+    it has a gradient (TRADES, arXiv:1901.08573, algorithm 1).
     """
     low, high = eps_range
     eps = low + (high - low) * torch.rand(1, generator=generator, device=x.device).item()
-    x_adv = attack(model, x, y if labels == "true" else _predicted(model, x), eps, generator=generator)
+    if labels == "soft":
+        attack = partial(attack, objective=divergence_from(_logits(model, x)), start="gaussian")
+    target = _logits(model, x).argmax(1) if labels == "predicted" else y
+    x_adv = attack(model, x, target, eps, generator=generator)
     weight = x.new_full((len(x),), 1 / len(x))
     if clean_share == 0:
         return x_adv, y, weight
     return torch.cat([x, x_adv]), torch.cat([y, y]), torch.cat([weight * clean_share, weight * (1 - clean_share)])
 
 
+def divergence_from(clean: Tensor) -> Objective:
+    """KL(p(clean) || p(x)), whatever the label. clean: (B, K) logits of the images before the attack, which takes them all at
+    once."""
+
+    def objective(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        logits = model(x)
+        return divergence(clean, logits), logits
+
+    return objective
+
+
 @torch.no_grad()
-def _predicted(model: nn.Module, x: Tensor) -> Tensor:
+def _logits(model: nn.Module, x: Tensor) -> Tensor:
     with evaluating(model):
-        prediction: Tensor = model(x).argmax(1)
-    return prediction
+        logits: Tensor = model(x)
+    return logits

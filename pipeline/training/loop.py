@@ -3,16 +3,18 @@
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Generator, Tensor
 from tqdm import tqdm
 
 from pipeline.training.adversary import Adversary
+from pipeline.training.awp import perturbed
 from pipeline.training.finite import FiniteWatch, check_parameters
-from pipeline.training.optimizer import clip_gradients, set_learning_rates
+from pipeline.training.optimizer import clip_gradients, reached, set_learning_rates
 from pipeline.training.state import Learner, Row, resume_learner, save_learner
 
 Batches = Callable[[Generator], Iterator[tuple[Tensor, Tensor]]]  # one epoch of images in [0, 1] and labels
@@ -26,12 +28,18 @@ def fit(
     epochs: int,
     adversary: Adversary,
     precision: str,
-    validate: Callable[[], float],
+    awp: Mapping[str, float] | None,
+    validate: Callable[[], Row],
+    keep: Literal["last", "best"],
     checkpoint: Path,
     params: Mapping[str, Any],
     on_epoch: Callable[[Row, float | None], None],
 ) -> list[Row]:
-    """Trains to `epochs` and returns one row for each. `batches(generator)` gives one epoch of `images` images.
+    """Trains to `epochs` and returns one row for each. `batches(generator)` gives one epoch of `images` images. `awp`: the `gamma`
+    of adversarial weight perturbation and its `warmup`, the milestone before which there is none; None for none.
+
+    `validate()` gives the columns validation_accuracy and, where the choice is by it, validation_robust of `learner.trained()`;
+    it draws nothing from the learner's generator. keep `best`: learner.kept() is the epoch that `best_row` names, else the last.
 
     After every epoch the whole state is written to `checkpoint` (with `params`, which made it); where that file exists, training
     goes on from it and ends with the same weights as if it had never stopped. `on_epoch(row, images per second)` is called for
@@ -46,15 +54,24 @@ def fit(
             bar.set_description(f"epoch {epoch + 1}/{epochs}", refresh=False)
             set_learning_rates(learner.optimizer, epoch, epochs)
             start = time.perf_counter()
-            row = run_epoch(learner, batches(learner.generator), adversary, precision, bar)
+            gamma = awp["gamma"] if awp and reached(awp["warmup"], epoch, epochs) else 0.0
+            row = run_epoch(learner, batches(learner.generator), adversary, precision, bar, gamma=gamma)
             rate = images / (time.perf_counter() - start)
-            row = {"epoch": epoch + 1, "lr": learner.optimizer.param_groups[0]["lr"], **row, "validation_accuracy": validate()}
+            row = {"epoch": epoch + 1, "lr": learner.optimizer.param_groups[0]["lr"], **row, **validate()}
             rows.append(row)
+            if keep == "best" and best_row(rows) is row:
+                learner.keep_as_best()
             save_learner(checkpoint, learner, rows, params)
             on_epoch(row, rate)
             seen = f"train {row['train_accuracy']:.1f}% val {row['validation_accuracy']:.1f}%"
             bar.set_postfix_str(f"loss {row['loss']:.3f} {seen}", refresh=False)
     return rows
+
+
+def best_row(rows: list[Row]) -> Row:
+    """The one with the highest accuracy on the validation split: the robust one where it is measured (Rice et al.,
+    arXiv:2002.11569), of equal ones the one with more clean images right, then the later: its learning rate is lower."""
+    return max(reversed(rows), key=lambda row: (row.get("validation_robust", 0.0), row["validation_accuracy"]))
 
 
 def run_epoch(
@@ -63,36 +80,58 @@ def run_epoch(
     adversary: Adversary,
     precision: str,
     bar: "tqdm[Any]",
+    *,
+    gamma: float,
 ) -> Row:
     """One pass. Sums stay on the device and are read at the end, and for the progress bar about once a second.
     train_accuracy is over all images that the network saw, attacked ones too."""
-    network, criterion, optimizer, device = learner.network, learner.criterion, learner.optimizer, learner.generator.device
-    network.train()
+    criterion, device = learner.criterion, learner.generator.device
+    learner.network.train()
     watch = FiniteWatch(criterion.terms, device)
     sums = torch.zeros(len(criterion.terms), device=device)
     right = torch.zeros((), device=device)
     clean_seen = seen = 0
     looked = time.monotonic()
     for clean, labels in batches:
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            x, y, weight = adversary(network, clean, labels, learner.generator)
-            logits, features = network.forward_features(x.requires_grad_(bool(criterion.input_gradient)))
-        terms = criterion(x, logits.float(), {name: feature.float() for name, feature in features.items()}, y)
-        values = torch.stack([(weight * term).sum() for term in terms.values()])  # (T,)
-        optimizer.zero_grad(set_to_none=True)
-        values.sum().backward()
-        clip_gradients(optimizer)
-        optimizer.step()
-        watch.update(values.detach())
-        sums += values.detach() * len(clean)
-        right += (logits.argmax(1) == y).sum()
-        clean_seen, seen = clean_seen + len(clean), seen + len(x)
+        values, right_now = step(learner, clean, labels, adversary, precision, gamma)
+        watch.update(values)
+        sums += values * len(clean)
+        right += right_now.sum()
+        clean_seen, seen = clean_seen + len(clean), seen + len(right_now)
         bar.update(len(clean))
         if time.monotonic() - looked > 1:
             watch.check(bar.desc.rstrip(": "))
             bar.set_postfix_str(f"loss {sums.sum().item() / clean_seen:.3f} train {100 * right.item() / seen:.1f}%", refresh=False)
             looked = time.monotonic()
     watch.check(bar.desc.rstrip(": "))
-    check_parameters([network, criterion], bar.desc.rstrip(": "))
+    check_parameters([learner.network, criterion], bar.desc.rstrip(": "))
     means = (sums / clean_seen).tolist()
     return {"loss": sum(means), **dict(zip(criterion.terms, means, strict=True)), "train_accuracy": 100 * right.item() / seen}
+
+
+def step(
+    learner: Learner, clean: Tensor, labels: Tensor, adversary: Adversary, precision: str, gamma: float
+) -> tuple[Tensor, Tensor]:
+    """One update by a batch (B, C, H, W) and its labels (B,). Returns the terms of the loss (T,) and which of the images (B',) that
+    the network saw it had right; with a `gamma` above 0 both, and the gradient, are those of the perturbed weights."""
+    network, criterion, optimizer, device = learner.network, learner.criterion, learner.optimizer, learner.generator.device
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+    with autocast:
+        x, y, weight = adversary(network, clean, labels, learner.generator)
+
+    def forward() -> tuple[Tensor, Tensor]:
+        with autocast:
+            logits, features = network.forward_features(x.requires_grad_(bool(criterion.input_gradient)))
+        floats = {name: feature.float() for name, feature in features.items()}
+        terms = criterion(x, logits.float(), floats, y, weight)
+        return torch.stack(list(terms.values())), logits
+
+    with perturbed(network, lambda: forward()[0].sum(), gamma) if gamma else nullcontext():
+        values, logits = forward()
+        optimizer.zero_grad(set_to_none=True)
+        values.sum().backward()
+    clip_gradients(optimizer)
+    optimizer.step()
+    if learner.average is not None:
+        learner.average.update(network, criterion)
+    return values.detach(), logits.argmax(1) == y

@@ -36,11 +36,15 @@ def clip_gradients(optimizer: SGD) -> None:
             nn.utils.clip_grad_norm_(group["params"], group["clip"])
 
 
+def reached(milestone: float, epoch: int, epochs: int) -> bool:
+    """Whether `epoch` (from 0) of `epochs` is at the milestone or past it, which is a fraction of the epochs below 1, else an
+    epoch."""
+    return epoch >= (round(milestone * epochs, 6) if milestone < 1 else milestone)
+
+
 def scheduled_lr(base_lr: float, milestones: Sequence[float], gamma: float, epoch: int, epochs: int) -> float:
-    """The rate in `epoch` (from 0) of `epochs`: times gamma for every milestone reached. A milestone below 1 is a fraction of the
-    epochs, from 1 on it is an epoch."""
-    reached = sum(epoch >= (round(milestone * epochs, 6) if milestone < 1 else milestone) for milestone in milestones)
-    return float(base_lr * gamma**reached)
+    """The rate in `epoch` (from 0) of `epochs`: times gamma for every milestone reached."""
+    return float(base_lr * gamma ** sum(reached(milestone, epoch, epochs) for milestone in milestones))
 
 
 def set_learning_rates(optimizer: SGD, epoch: int, epochs: int) -> None:

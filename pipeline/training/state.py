@@ -7,24 +7,48 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 from torch.optim import SGD
 
 from pipeline.checkpoint import load_state, save_state
 from pipeline.models.network import Network
 from pipeline.training.criterion import Criterion
+from pipeline.training.ema import MovingAverage
 
-Row = dict[str, float]  # one epoch: epoch, lr, loss, each term, train_accuracy, validation_accuracy
+Row = dict[str, float]  # one epoch: epoch, lr, loss, each term, train_accuracy, validation_accuracy, perhaps validation_robust
+Weights = dict[str, dict[str, Tensor]]  # state dicts of `network` and `criterion`
 
 
 @dataclass
 class Learner:
-    """Weights, prototypes (in the criterion), their optimiser, and the source of all randomness of the loop."""
+    """Weights, prototypes (in the criterion), their optimiser, and the source of all randomness of the loop. Where they are kept,
+    also the moving averages and what the best epoch ended with."""
 
     network: Network
     criterion: Criterion
     optimizer: SGD
     generator: Generator
+    average: MovingAverage | None = None
+    best: Weights | None = None
+
+    def trained(self) -> tuple[Network, Criterion]:
+        """What is judged and kept after an epoch: the averages where there are any."""
+        if self.average is None:
+            return self.network, self.criterion
+        return self.average.module["network"], self.average.module["criterion"]  # type: ignore[index]
+
+    def latest(self) -> Weights:
+        """The state dicts of `trained`, which further steps change."""
+        network, criterion = self.trained()
+        return {"network": network.state_dict(), "criterion": criterion.state_dict()}
+
+    def kept(self) -> Weights:
+        """What training ends with: the best epoch where one is chosen, else the last."""
+        return self.best or self.latest()
+
+    def keep_as_best(self) -> None:
+        """Copies on the CPU, as a resumed run has them."""
+        self.best = {part: {name: v.cpu().clone() for name, v in state.items()} for part, state in self.latest().items()}
 
 
 def save_learner(path: Path, learner: Learner, rows: list[Row], params: Mapping[str, Any]) -> None:
@@ -34,6 +58,8 @@ def save_learner(path: Path, learner: Learner, rows: list[Row], params: Mapping[
         "network": learner.network.state_dict(),
         "criterion": learner.criterion.state_dict(),
         "optimizer": learner.optimizer.state_dict(),
+        "average": None if learner.average is None else learner.average.state_dict(),
+        "best": learner.best,
         "generator": learner.generator.get_state(),
         "torch_rng": torch.get_rng_state(),  # of layers that draw, such as dropout
         "params": dict(params),
@@ -51,6 +77,9 @@ def resume_learner(path: Path, learner: Learner) -> list[Row]:
     learner.network.load_state_dict(state["network"])
     learner.criterion.load_state_dict(state["criterion"])
     learner.optimizer.load_state_dict(state["optimizer"])
+    if learner.average is not None:
+        learner.average.load_state_dict(state["average"])
+    learner.best = state["best"]
     learner.generator.set_state(state["generator"])
     torch.set_rng_state(state["torch_rng"])
     if "cuda_rng" in state and learner.generator.device.type == "cuda":

@@ -1,0 +1,75 @@
+"""The worst that several attacks do to each image: one after the other on what is still standing, as AutoAttack does (Croce and
+Hein, arXiv:2003.01690, section 6), or all of them on every image."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from pipeline.attacks.steps import evaluating
+from pipeline.evaluation.robustness import Trial, outcome_rows, predict
+
+Run = Callable[[Trial, Tensor, Tensor], Tensor]
+"""(trial, x (B, C, H, W), y (B,)) -> x_adv: runs the trial, or brings what it has made before."""
+
+
+def in_turn(
+    name: str, model: nn.Module, images: Tensor, labels: Tensor, parts: Sequence[Trial], run: Run
+) -> tuple[pd.DataFrame, Tensor]:
+    """Every part on the images that those before it have left right. images: (N, C, H, W) in [0, 1], labels: (N,).
+
+    Returns rows as `measure` does, of each part those of the images it ran on, then a row per image under `name`, which holds what
+    the part that broke it did, or the last part where none has; and the images (N, C, H, W) of these. Each part has one eps.
+    """
+    x_worst, standing = images.clone(), torch.arange(len(images), device=images.device)
+    clean = Trial(name, parts[0].eps, parts[0].run, max(part.batch_size for part in parts))
+    prediction = predict(model, images, batch_size=clean.batch_size)
+    last = outcome_rows(clean, images, labels, images, prediction)
+    frames = []
+    for part in parts:
+        standing = standing[prediction == labels[standing]]
+        if not len(standing):
+            break
+        x, y = images[standing], labels[standing]
+        x_adv = run(part, x, y)
+        prediction = predict(model, x_adv, batch_size=part.batch_size)
+        frames.append(outcome_rows(part, x, y, x_adv, prediction, standing))
+        x_worst[standing] = x_adv
+    worst = pd.concat([last, *frames]).drop_duplicates("image", keep="last").sort_values("image").assign(attack=name)
+    return pd.concat([*frames, worst], ignore_index=True), x_worst
+
+
+def side_by_side(name: str, rows: pd.DataFrame) -> pd.DataFrame:
+    """rows: as `measure` returns them, of attacks on the same images -> a row per image under `name`: the first in which the model
+    is wrong, or the first there is."""
+    worst = rows.sort_values("correct", kind="stable").drop_duplicates("image").sort_values("image", kind="stable")
+    return worst.assign(attack=name).reset_index(drop=True)
+
+
+@torch.no_grad()
+def worst_examples(
+    model: nn.Module, images: Tensor, labels: Tensor, x_worst: Tensor, rows: pd.DataFrame, count: int
+) -> dict[str, np.ndarray]:
+    """Up to `count` images that an attack has broken, those first where the model is surest of the wrong class. rows, x_worst: what
+    `in_turn` returns for `images` (N, C, H, W) and `labels` (N,). Returns, with E of them: image (E,), clean and adversarial
+    (E, C, H, W) float32, label, prediction, confidence in it (0 to 1) and attack, all (E,)."""
+    broken = rows[~rows["correct"] & (rows["linf"] > 0) & rows["attack"].str.contains("/")].set_index("image")["attack"]
+    index = torch.tensor(broken.index.to_numpy(np.int64), device=images.device)
+    if len(index):
+        with evaluating(model):
+            confidence, prediction = model(x_worst[index]).softmax(1).max(1)
+    else:
+        confidence, prediction = x_worst.new_zeros(0), labels[:0]
+    order = confidence.argsort(descending=True, stable=True)[:count]
+    index = index[order]
+    return {
+        "image": index.cpu().numpy(),
+        "clean": images[index].float().cpu().numpy(),
+        "adversarial": x_worst[index].float().cpu().numpy(),
+        "label": labels[index].cpu().numpy(),
+        "prediction": prediction[order].cpu().numpy(),
+        "confidence": confidence[order].float().cpu().numpy(),
+        "attack": broken.iloc[order.cpu().numpy()].to_numpy(str),
+    }

@@ -1,0 +1,197 @@
+"""Stage verdict: AutoAttack, an attacker who knows the defence, and signs of masked gradients, on one model."""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from pipeline.attacks import ATTACKS
+from pipeline.attacks.apgd import Norm, apgd, apgd_targeted
+from pipeline.attacks.objective import dlr, features, joint, joint_targeted, margin, targeted_margin
+from pipeline.attacks.pgd import pgd
+from pipeline.choices import AttackChoice
+from pipeline.config import Adaptive, Dataset, Params, pick
+from pipeline.data.batches import to_float
+from pipeline.data.image_set import ImageSet, load_splits
+from pipeline.device import set_up_device
+from pipeline.evaluation.centres import class_means
+from pipeline.evaluation.masking import masking_numbers
+from pipeline.evaluation.robustness import Attack, Trial, attacked, clean_features, outcome_rows, predict, progress, summary_metrics
+from pipeline.evaluation.worst_case import Run, in_turn, side_by_side, worst_examples
+from pipeline.files import atomic_path, content_key
+from pipeline.jobs.learner import load_model, on_device, test_images
+from pipeline.models.network import Network
+from pipeline.tracking import track
+from pipeline.training.criterion import Criterion
+
+CODE = ["attacks", "data", "evaluation", "jobs", "losses", "models", "training"]  # rooms that the outcomes follow from
+ADAPTIVE = "adaptive"
+AUTOATTACK = {"linf": "autoattack", "l2": "autoattack_l2"}  # what outcomes call it
+
+
+def judge_model(params: Params, dataset: str, method: str, seed: int) -> None:
+    """Writes into data/verdict/DATASET/METHOD/SEED: outcomes.parquet (rows as in data/attacks; `autoattack` and `adaptive` are the
+    worst cases, `autoattack/apgd_ce` and so on their parts), checks.json (signs of masked gradients, as measured), examples.npz
+    (the worst adversarial images). A killed run goes on after the last attack that was done."""
+    data: Dataset = pick(params.datasets, dataset, "dataset")
+    pick(params.methods, method, "method")
+    device = set_up_device(params.compute.device, params.compute.threads)
+    images_file, model_file = f"data/{dataset}.npz", f"models/{dataset}/{method}/{seed}.pt"
+    splits = load_splits(images_file)
+    network, criterion, trained_with = load_model(model_file, device)
+    eps = {"linf": data.headline_eps, **({"l2": data.headline_l2} if "l2" in params.measure[method] else {})}
+    used = {
+        "evaluation": {"images": data.evaluation.images, "batch_size": data.evaluation.batch_size},
+        "verdict": params.verdict.model_dump(),
+        "autoattack": {name: choice.model_dump() for name, choice in params.autoattack[params.verdict.autoattack].items()},
+        "pgd": params.attacks["pgd"].model_dump(),
+        "eps": eps,
+        "compute": {"device": device.type, "threads": params.compute.threads},
+        "dataset": dataset,
+        "method": method,
+        "seed": seed,
+    }
+    key = content_key(used, [images_file, model_file], CODE)
+    unfinished = Path(os.environ.get("DVC_ROOT", ".")) / ".ckpt" / f"verdict-{dataset}-{method}-{seed}"
+    with track(
+        enabled=params.tracking.enabled,
+        uri=params.tracking.uri,
+        experiment="verdict",
+        name=f"{dataset} {method} {seed}",
+        key=key,
+        params={**used, "trained_with": trained_with},
+        tags={"dataset": dataset, "method": method, "seed": str(seed), "stage": os.environ.get("DVC_STAGE", "verdict")},
+    ) as run:
+        images, labels = test_images(data, splits, device)
+        plan = _plan(params, data, eps, criterion, _centres(network, criterion, splits.train, data.evaluation.batch_size))
+        outcomes, examples = _outcomes(plan, network, images, labels, seed, unfinished / key, params.verdict.examples)
+        checks = masking_numbers(network, images, labels, data.headline_eps, batch_size=data.evaluation.batch_size, seed=seed)
+        classes = np.array(splits.classes, dtype=str)
+        _write(Path("data/verdict", dataset, method, str(seed)), outcomes, checks, {**examples, "classes": classes})
+        on_all = outcomes[~outcomes["attack"].str.startswith(tuple(f"{name}/" for name in plan.autoattack))]
+        summary = summary_metrics(on_all)
+        run.log(summary | {f"check/{name}": value for name, value in checks.items()})
+    shutil.rmtree(unfinished, ignore_errors=True)  # with what other params had left unfinished
+    print(f"{dataset} {method} {seed}: " + ", ".join(f"{name} {value:.4g}" for name, value in summary.items()))
+
+
+class Plan(NamedTuple):
+    """autoattack: parts by the name of the whole; each runs on what those before it have left right. The others run on every
+    image."""
+
+    autoattack: dict[str, list[Trial]]
+    adaptive: list[Trial]
+    others: list[Trial]
+
+
+def autoattack_parts(parts: Mapping[str, AttackChoice], eps: float, norm: Norm, *, classes: int, batch_size: int) -> list[Trial]:
+    """AutoAttack as params.yaml has it. With fewer than 4 classes, for which targeted DLR is not defined, the targeted APGD climbs
+    the difference of the two logits."""
+    own: dict[str, dict[str, Any]] = {"apgd_targeted": {"objective": targeted_margin}} if classes < 4 else {}
+    return [
+        Trial(
+            f"{AUTOATTACK[norm]}/{part}",
+            eps,
+            partial(ATTACKS[choice.name], norm=norm, **choice.options, **own.get(choice.name, {})),
+            batch_size,
+        )
+        for part, choice in parts.items()
+    ]
+
+
+def _plan(params: Params, data: Dataset, eps: Mapping[str, float], criterion: Criterion, centres: Mapping[str, Tensor]) -> Plan:
+    """AutoAttack in every norm of `eps`; the attacks of one who knows the defence; PGD with a growing number of steps, and with no
+    bound but the image range."""
+    batch_size, classes = data.evaluation.batch_size, len(next(iter(centres.values())))
+    parts = params.autoattack[params.verdict.autoattack]
+    norms = [norm for norm in get_args(Norm) if norm in eps]
+    autoattack = {
+        AUTOATTACK[norm]: autoattack_parts(parts, eps[norm], norm, classes=classes, batch_size=batch_size) for norm in norms
+    }
+    knowing = _adaptive(params.verdict.adaptive, criterion, centres, classes)
+    adaptive = [Trial(f"{ADAPTIVE}/{name}", eps["linf"], attack, batch_size) for name, attack in knowing.items()]
+    rel_step_size = params.attacks["pgd"].options["rel_step_size"]
+    others = [
+        Trial(f"steps/{steps}", eps["linf"], partial(pgd, steps=steps, rel_step_size=rel_step_size), batch_size)
+        for steps in params.verdict.steps
+    ]
+    most = partial(pgd, steps=max(params.verdict.steps), rel_step_size=rel_step_size)
+    return Plan(autoattack, adaptive, [*others, Trial("unbounded", 1.0, most, batch_size)])
+
+
+def _adaptive(settings: Adaptive, criterion: Criterion, centres: Mapping[str, Tensor], classes: int) -> dict[str, Attack]:
+    """APGD on what this defence is made of. The loss's own value can be climbed where it hangs on one image alone."""
+    budget: dict[str, Any] = {"steps": settings.steps, "restarts": settings.restarts}
+    attacks: dict[str, Attack] = {
+        "dlr": partial(apgd, **budget, objective=dlr if classes >= 3 else margin),
+        "features": partial(apgd, **budget, objective=features(centres)),
+    }
+    losses = dict(criterion.losses.items())
+    if losses and all(loss.by_image for loss in losses.values()):
+        attacks["joint"] = partial(apgd, **budget, objective=joint(losses))
+        attacks["joint_t"] = partial(apgd_targeted, **budget, targets=settings.targets, objective=joint_targeted(losses))
+    return attacks
+
+
+def _centres(network: Network, criterion: Criterion, train: ImageSet, batch_size: int) -> dict[str, Tensor]:
+    """What the attack on the features takes for the classes' places, {layer: (K, D)}: the loss's own centres, or where it has none
+    the class means of the last layer on the training images."""
+    own = criterion.prototypes().get("centres", [])
+    if own:
+        return dict(zip(criterion.losses, [centres.detach() for centres in own], strict=True))
+    images, labels = on_device(train, next(network.parameters()).device)
+    layer, values = list(clean_features(network, to_float(images), batch_size=batch_size).items())[-1]
+    return {layer: class_means(torch.from_numpy(values).to(labels.device), labels, network.classes)}
+
+
+def _outcomes(
+    plan: Plan, network: nn.Module, images: Tensor, labels: Tensor, seed: int, folder: Path, count: int
+) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    """Rows of everything in `plan`, and the worst examples under l-inf AutoAttack. What an attack has made is kept in `folder`."""
+    trials = [*(part for parts in plan.autoattack.values() for part in parts), *plan.adaptive, *plan.others]
+    with progress(len(images) * len(trials)) as bar:
+
+        def run(trial: Trial, x: Tensor, y: Tensor) -> Tensor:
+            path = folder / f"{trial.attack.replace('/', '-')}.npy"
+            if path.exists():
+                x_adv = torch.from_numpy(np.load(path)).to(x.device)
+                bar.update(len(x))
+            else:
+                x_adv = attacked(network, x, y, trial, seed=seed, bar=bar)
+                with atomic_path(path) as part:
+                    np.save(part, x_adv.cpu().numpy())
+            bar.update(len(images) - len(x))  # those that need no attack any more
+            return x_adv
+
+        clean = Trial("clean", 0.0, lambda *_: images, max(trial.batch_size for trial in trials))
+        frames = [_rows(network, images, labels, clean, lambda *_: images)]
+        made = {name: in_turn(name, network, images, labels, parts, run) for name, parts in plan.autoattack.items()}
+        frames += [rows for rows, _ in made.values()]
+        adaptive = [_rows(network, images, labels, trial, run) for trial in plan.adaptive]
+        rows, x_worst = made["autoattack"]
+        first = rows[rows["attack"] == plan.autoattack["autoattack"][0].attack]  # APGD on cross entropy
+        frames += [*adaptive, side_by_side(ADAPTIVE, pd.concat([*adaptive, first]))]
+        frames += [_rows(network, images, labels, trial, run) for trial in plan.others]
+    return pd.concat(frames, ignore_index=True), worst_examples(network, images, labels, x_worst, rows, count)
+
+
+def _rows(network: nn.Module, images: Tensor, labels: Tensor, trial: Trial, run: Run) -> pd.DataFrame:
+    x_adv = run(trial, images, labels)
+    return outcome_rows(trial, images, labels, x_adv, predict(network, x_adv, batch_size=trial.batch_size))
+
+
+def _write(folder: Path, outcomes: pd.DataFrame, checks: Mapping[str, float], examples: Mapping[str, np.ndarray]) -> None:
+    with atomic_path(folder / "checks.json") as path:
+        path.write_text(json.dumps(dict(checks), indent=2) + "\n")
+    with atomic_path(folder / "examples.npz") as path:
+        np.savez(path, **dict[str, Any](examples))
+    with atomic_path(folder / "outcomes.parquet") as path:
+        outcomes.to_parquet(path, index=False)

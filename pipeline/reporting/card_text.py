@@ -1,0 +1,65 @@
+"""What stands on a model's card besides its picture (cards.py): its numbers, what each attack broke, its masking checks."""
+
+import pandas as pd
+
+from pipeline.reporting.markdown import interval_text, markdown_table, markdown_text
+from pipeline.reporting.outcomes import CW
+from pipeline.reporting.verdict_table import PAPER_ATTACKS, SUITES, Line, Verdict, attack_name
+
+SHOWN = ("clean", "adaptive", "autoattack", "robust", *PAPER_ATTACKS)  # in the verdict table, or in that of what each attack broke
+
+
+def card_picture(dataset: str, method: str) -> str:
+    """Below metrics/."""
+    return f"figures/cards/{dataset}/{method}.png"
+
+
+def besides_text(rows: pd.DataFrame) -> str:
+    """What verdict.csv has besides the verdict table and the paper's attacks, in one line. rows: one method's."""
+    parts = []
+    for _, row in rows[~rows["attack"].isin(SHOWN)].iterrows():
+        attack = str(row["attack"])
+        if attack == "noise":
+            parts.append(f"mean noise that fools an image, MSE {row['measured']:.4f}")
+        else:
+            c = f" (c {row['eps']:g}, {row['images']:.0f} images)" if attack == CW else ""
+            parts.append(f"{attack_name(attack)}{c} {interval_text(row)} %")
+    return f"Besides: {'; '.join(parts)}." if parts else ""
+
+
+def broken_table(rows: pd.DataFrame) -> str:
+    """rows: one method's of broken.csv. A suite is named on its first line."""
+    lines = []
+    for (suite, eps), own in rows.groupby(["suite", "eps"], sort=False):
+        name = f"{SUITES.get(str(suite), str(suite))}, eps {eps:g}"
+        for attack, broken, left in own[["attack", "broken", "left"]].itertuples(index=False):
+            numbers = {"broken, %": f"{broken:.1f}", "left, %": f"{left:.1f}"}
+            lines.append({"suite": name, "attack": attack_name(str(attack)), **numbers})
+            name = ""
+    return markdown_table(pd.DataFrame(lines)) if lines else "No attack was measured."
+
+
+def masking_table(rows: pd.DataFrame) -> str:
+    """rows: one method's of masking.csv; a column for the seed where there are several."""
+    several = rows["seed"].nunique() > 1
+    lines = []
+    for _, row in rows.iterrows():
+        unit = "" if pd.isna(row["unit"]) else f" {row['unit']}"
+        value, threshold = ("-" if pd.isna(row[name]) else f"{row[name]:.4g}{unit}" for name in ("value", "threshold"))
+        line = {"check": f"{row['check']}: {row['what']}", "value": value, "threshold": threshold}
+        lines.append({**({"seed": str(row["seed"])} if several else {}), **line, "result": "pass" if row["passed"] else "**warn**"})
+    return markdown_table(pd.DataFrame(lines)) if lines else "No check was made."
+
+
+def card_body(verdict: Verdict, line: Line, tables: dict[str, pd.DataFrame]) -> str:
+    """tables: verdict, broken and masking, as in metrics/tables."""
+    own = {n: table[(table["dataset"] == verdict.dataset) & (table["method"] == line.method)] for n, table in tables.items()}
+    what = "accuracy against eps, what each attack broke, noise, principal components of the features, worst examples"
+    parts = [markdown_text(f"{line.group}. {line.note}".strip()), *filter(None, [besides_text(own["verdict"])])]
+    parts.append(f"![{markdown_text(line.label)}: {what}]({card_picture(verdict.dataset, line.method)})")
+    parts.append("**What each attack broke.** AutoAttack's parts run in this order on the images that the parts before left.")
+    parts.append(broken_table(own["broken"]))
+    parts.append(f"**Checks for masked gradients**, {line.flags or 'none'} of which {'warn' if line.flags != 1 else 'warns'}.")
+    parts.append(masking_table(own["masking"]))
+    parts.append(f"[Back to the verdict](#{verdict.anchor})")
+    return "\n\n".join(parts)

@@ -1,0 +1,69 @@
+"""Reads what stage verdict left, data/verdict/<dataset>/<method>/<seed>/, and joins it by image with what stage attack left."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from pipeline.reporting.measurements import stage_file
+from pipeline.reporting.outcomes import CW, NOISE, Strengths, attack_file, is_close, summarise
+
+AUTOATTACK, AUTOATTACK_L2, ADAPTIVE_SUITE, ROBUST = "autoattack", "autoattack_l2", "adaptive", "robust"
+STEPS, UNBOUNDED = "steps/", "unbounded"
+COLUMNS = ["image", "label", "attack", "eps", "correct", "mse"]
+
+
+def verdict_file(folder: Path, dataset: str, method: str, seed: int, name: str) -> Path:
+    return stage_file(folder / dataset / method / str(seed) / name, "verdict")
+
+
+def load_judged(
+    attacks: Path, verdict: Path, *, datasets: list[str], methods: list[str], seeds: list[int], strengths: dict[str, Strengths]
+) -> pd.DataFrame:
+    """Cells as `load_cells`, of what stage verdict ran on every image, and of `robust`: an image counts as right only if the model
+    gets it right as it is and under every l-inf attack at the headline's eps that either stage ran."""
+    frames = []
+    for dataset in datasets:
+        eps = strengths[dataset].headline_eps
+        for method in methods:
+            for seed in seeds:
+                judged = pd.read_parquet(verdict_file(verdict, dataset, method, seed, "outcomes.parquet"), columns=COLUMNS)
+                other = pd.read_parquet(attack_file(attacks, dataset, method, seed, "outcomes.parquet"), columns=COLUMNS)
+                every = judged[~judged["attack"].str.startswith((f"{AUTOATTACK}/", f"{AUTOATTACK_L2}/"))]
+                cells = summarise(pd.concat([every[every["attack"] != "clean"], worst_case(judged, other, eps)]))
+                frames.append(cells.assign(dataset=dataset, method=method, seed=seed))
+    return pd.concat(frames, ignore_index=True)
+
+
+def worst_case(judged: pd.DataFrame, other: pd.DataFrame, eps: float) -> pd.DataFrame:
+    """Outcomes of the two stages for one model -> a row per image under `robust`. Raises ValueError where they are not of the same
+    images."""
+    linf = other[is_close(other["eps"], eps) & (other["attack"] != CW) & ~other["attack"].str.startswith(NOISE)]
+    ours = judged[(is_close(judged["eps"], eps) & ~judged["attack"].str.startswith(AUTOATTACK_L2)) | (judged["attack"] == "clean")]
+    if set(linf["image"]) != set(ours["image"]):
+        raise ValueError("stages attack and verdict ran on different images; run `dvc repro`")
+    rows = pd.concat([linf, ours]).groupby("image").agg(label=("label", "first"), correct=("correct", "all"))
+    return rows.reset_index().assign(attack=ROBUST, eps=eps, mse=float("nan"))
+
+
+def load_parts(folder: Path, *, datasets: list[str], methods: list[str], seeds: list[int]) -> pd.DataFrame:
+    """What each part of AutoAttack did: dataset, method, seed, suite, attack, eps, images (all of them), broken (% of all images,
+    by this part), left (% of all images right after it), in the order in which they ran."""
+    rows = []
+    for dataset in datasets:
+        for method in methods:
+            for seed in seeds:
+                outcomes = pd.read_parquet(verdict_file(folder, dataset, method, seed, "outcomes.parquet"), columns=COLUMNS)
+                for suite in (AUTOATTACK, AUTOATTACK_L2):
+                    images = (outcomes["attack"] == suite).sum()
+                    parts = outcomes[outcomes["attack"].str.startswith(f"{suite}/")]
+                    for attack, part in parts.groupby("attack", sort=False):
+                        broken, left = (100 * count / images for count in ((~part["correct"]).sum(), part["correct"].sum()))
+                        rows.append((dataset, method, seed, suite, attack, part["eps"].iloc[0], images, broken, left))
+    return pd.DataFrame(rows, columns=["dataset", "method", "seed", "suite", "attack", "eps", "images", "broken", "left"])
+
+
+def load_checks(folder: Path, dataset: str, method: str, seed: int) -> dict[str, float]:
+    """checks.json, measured on the model."""
+    values: dict[str, float] = json.loads(verdict_file(folder, dataset, method, seed, "checks.json").read_text())
+    return values

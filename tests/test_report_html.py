@@ -1,0 +1,417 @@
+"""metrics/report.html from made files: what is on it, that it needs nothing but itself, and how a browser lays it out."""
+
+import base64
+import json
+import re
+import shutil
+import subprocess
+from collections import Counter
+from html.parser import HTMLParser
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from made_run import make_run, run_stage, write_verdict, write_verdict_tables
+from PIL import Image
+
+from pipeline import cli
+from pipeline.reporting import provenance
+from pipeline.reporting.cards import Examples, card_figure, load_card, montage
+from pipeline.reporting.html import Page
+from pipeline.reporting.outcomes import Strengths
+from pipeline.reporting.verdict_table import SYMBOLS, Verdict, attack_name, verdict_markdown, verdicts
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+VOID = {"meta", "link", "img", "br", "wbr"}
+LABELS = {"hcp": "HCP <b>bold</b> & co", "at": "AT & half &amp;", "pcl": "PCL <script>alert(1)</script>"}
+
+
+class Tags(HTMLParser):
+    """Every tag with its attributes, the text, the headings and the cells of each table, and whether tags close in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.tables: list[list[str]] = []
+        self.headings: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "table":
+            self.tables.append([])
+        if tag in ("td", "th"):
+            self.tables[-1].append("")
+        if re.fullmatch("h[1-6]", tag):
+            self.headings.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if {"td", "th"} & set(self.open):
+            self.tables[-1][-1] += data
+        if self.open and re.fullmatch("h[1-6]", self.open[-1]):
+            self.headings[-1] += data
+
+
+@pytest.fixture(scope="module")
+def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every method of the repository's params with labels that look like HTML and Markdown."""
+    folder = tmp_path_factory.mktemp("profile")
+    make_run(folder, images=60)
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    params["labels"] |= LABELS
+    params["tracking"]["uri"] = "http://user:secret@server.example:5000"
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    for stage in ("tables", "figures", "report"):
+        done = run_stage(stage, folder)
+        assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def text(profile: Path) -> str:
+    return (profile / "metrics/report.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def page(text: str) -> Tags:
+    return Tags(text)
+
+
+def test_every_method_is_in_the_first_table_with_status_and_card(profile: Path, text: str, page: Tags) -> None:
+    status = pd.read_csv(profile / "metrics/tables/verdict_status.csv").fillna({"note": ""})
+    first, ids = page.tables[0], {attributes.get("id") for _, attributes in page.tags}
+    for _, own in status.iterrows():
+        place = first.index(own["label"])
+        assert first[place + 1].split() == f"{SYMBOLS[own['status']]} {own['status']} {own['note']}".split()
+        assert f"card-digits-{own['method']}" in ids
+        assert text.count(f'<a href="#card-digits-{own["method"]}"') == 3  # names in short, table, flags
+    groups = [cell for cell in first if cell and cell[0] in SYMBOLS.values() and ":" in cell]
+    assert [group.split(" ", 1)[1].rsplit(" ", 1)[0].split(":")[0].rsplit(" ", 1)[0] for group in groups] == list(
+        dict.fromkeys(status["status"])
+    )
+    assert set(status["status"]) == set(SYMBOLS)
+    assert first[:8] == ["method", "status", "clean", "paper's attack", "adaptive", "AutoAttack rapid", "robust", "flags"]
+    place = first.index("SM (FS)")
+    assert first[place + 2 : place + 8] == [
+        "97.5 54.0-56.054-56", "60.0 54.0-56.054-56", "56.0 54.0-56.054-56", "55.0 54.0-56.054-56", "55.0 54.0-56.054-56", "0"
+    ]  # fmt: skip
+
+
+def test_the_most_robust_stand_first_within_their_status(profile: Path, page: Tags) -> None:
+    status = pd.read_csv(profile / "metrics/tables/verdict_status.csv")
+    table = pd.read_csv(profile / "metrics/tables/verdict.csv")
+    robust = table[table["attack"] == "robust"].set_index("label")["measured"]
+    for _, own in status.groupby("status"):
+        places = [page.tables[0].index(label) for label in robust[list(own["label"])].sort_values(ascending=False).index]
+        assert places == sorted(places)
+
+
+def test_labels_are_text_whatever_they_look_like(profile: Path, text: str, page: Tags) -> None:
+    assert "[HCP &lt;b>bold&lt;/b> & co](#card-digits-hcp)" in (profile / "metrics/report.md").read_text()
+    assert "<b>bold" not in text
+    assert "<script>alert" not in text
+    assert [tag for tag, _ in page.tags].count("script") == 1
+    for label in LABELS.values():
+        assert sum(label in table for table in page.tables) > 2, label  # the verdict and the papers' tables
+
+
+def test_the_page_needs_nothing_but_itself(text: str, page: Tags) -> None:
+    for tag, attributes in page.tags:
+        if tag == "img":
+            assert (attributes["src"] or "").startswith("data:image/png;base64,")
+            assert attributes["alt"]
+        else:
+            assert "src" not in attributes
+        if tag == "link":
+            assert attributes["href"] == "data:,"
+        assert tag not in ("iframe", "object", "embed", "base", "video")
+    assert not re.search(r"@import|url\(|https?://", text)
+    images = [attributes["src"] or "" for tag, attributes in page.tags if tag == "img"]
+    assert len(images) == 27 + 8
+    for image in images:
+        with Image.open(BytesIO(base64.b64decode(image.split(",", 1)[1]))) as opened:
+            opened.load()
+    assert len(text) < 3_000_000
+
+
+def test_links_lead_to_something_and_ids_are_unique(page: Tags) -> None:
+    ids = Counter(attributes["id"] for _, attributes in page.tags if "id" in attributes)
+    assert ids.most_common(1)[0][1] == 1
+    links = [attributes["href"] or "" for tag, attributes in page.tags if tag == "a"]
+    assert len(links) > 3 * 27
+    inside = [link for link in links if link.startswith("#")]
+    assert [link for link in inside if link[1:] not in ids] == []
+    assert {link for link in links if not link.startswith("#")} == {"../docs/discrepancies.md"}
+    used = [attributes["aria-labelledby"] for _, attributes in page.tags if "aria-labelledby" in attributes]
+    assert set(used) <= set(ids)
+
+
+def test_page_and_markdown_have_the_same_headings_tables_and_cards(profile: Path, page: Tags) -> None:
+    markdown = (profile / "metrics/report.md").read_text()
+    headings = [re.sub(r"\\(.)", r"\1", line.lstrip("# ")) for line in re.findall(r"^#+ .*$", markdown.split("```yaml")[0], re.M)]
+    headings += ["How to make this page again"]
+    assert [heading.replace("&lt;", "<") for heading in headings] == page.headings
+    assert len(re.findall(r"^\|:-", markdown, flags=re.MULTILINE)) == len(page.tables)
+    cards = re.findall(r'^<a id="(card-[\w-]+)"></a>$', markdown, flags=re.MULTILINE)
+    assert cards == [attributes["id"] for tag, attributes in page.tags if tag == "details" and "card" in (attributes["id"] or "")]
+    assert len(cards) == 27
+    linked = re.findall(r"\]\(#([\w-]+)\)", markdown)
+    assert set(linked) <= set(re.findall(r'<a id="([\w-]+)"></a>', markdown))
+    assert markdown.count("<details>") == markdown.count("</details>") == 27 + 1
+    assert "nan" not in markdown
+
+
+def test_a_card_says_what_broke_the_model_and_which_checks_warn(profile: Path) -> None:
+    markdown = (profile / "metrics/report.md").read_text()
+    body = markdown.split('<a id="card-digits-at"></a>')[1].split("</details>")[0]  # second method: one check warns, two pass
+    rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in body.splitlines() if line.startswith("| ")]
+    assert ["paper, eps 0.15", "PGD", "27.5", "70.0"] in rows
+    assert ["AutoAttack, eps 0.15", "APGD-CE", "95.1", "2.4"] in rows
+    assert ["", "Square", "0.5", "1.9"] in rows
+    assert ["single step: what single step says", "12.5 %", "5 %", "**warn**"] in rows
+    assert ["transfer: what transfer says", "0.25 %", "5 %", "pass"] in rows
+    assert "only looked robust" in body
+    assert "1 of which warns" in body
+
+
+def test_nothing_of_the_machine_is_on_the_page(profile: Path, text: str) -> None:
+    markdown = (profile / "metrics/report.md").read_text()
+    for found in (text, markdown):
+        assert str(profile) not in found
+        assert str(Path.home()) not in re.sub(r"base64,[^\"]+", "", found)
+        assert "secret" not in found
+        assert "server.example" not in found
+        assert "milestones" in found
+        assert "GiB of memory" in found
+        assert f"numpy {np.__version__}" in found
+
+
+def test_params_keep_everything_but_places() -> None:
+    text = (
+        "root: /srv/x\na: {uri: 'sqlite:////tmp/x.db', w: C:\\data\\x}  # auto | cpu / x, 1 / (1 + 0.3), a/b\nb: [~/x, data/raw]\n"
+    )
+    wanted = (
+        "root: (left out)\na: {uri: '(left out)', w: (left out)}  # auto | cpu / x, 1 / (1 + 0.3), a/b\nb: [(left out), data/raw]\n"
+    )
+    assert provenance.public_params(text) == wanted
+    shipped = (Path(__file__).parents[1] / "params.yaml").read_text()
+    assert provenance.public_params(shipped) == shipped
+
+
+def test_times_are_summed_by_stage(tmp_path: Path) -> None:
+    assert "no stage left its own" in provenance.times_table(tmp_path / "none")
+    for item, seconds in (("a", 1.25), ("b", 2.5)):
+        record = {"stage": "attack", "item": item, "seconds": seconds}
+        (tmp_path / f"attack@{item}.json").write_text(json.dumps(record))
+    (tmp_path / "tables.json").write_text('{"stage": "tables", "item": "", "seconds": 0.5}')
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in provenance.times_table(tmp_path).splitlines()[2:]]
+    assert lines == [["attack", "2", "3.8", "2.5"], ["tables", "1", "0.5", "0.5"], ["**all**", "3", "**4.2**", "2.5"]]
+
+
+def test_a_stage_leaves_its_time_and_never_fails_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_STAGE", raising=False)
+    monkeypatch.setattr("sys.argv", ["stages/train.py", "digits", "hcp", "0"])
+
+    def stage(dataset: str, method: str, seed: int) -> None:
+        if method == "bad":
+            raise ValueError("no")
+
+    def go() -> dict[str, dict]:
+        cli.run_stage(stage, dataset="", method="", seed="")
+        return {path.name: json.loads(path.read_text()) for path in sorted((tmp_path / ".ckpt/times").iterdir())}
+
+    assert {name: {**found, "seconds": 0} for name, found in go().items()} == {
+        "train@digits-hcp-0.json": {"stage": "train", "item": "digits-hcp-0", "seconds": 0}
+    }
+    monkeypatch.setenv("DVC_STAGE", "short/dvc.yaml:finetune@digits-hcp-0")
+    assert go()["finetune@digits-hcp-0.json"]["stage"] == "finetune"
+    monkeypatch.setattr("sys.argv", ["stages/train.py", "digits", "bad", "0"])
+    (tmp_path / ".ckpt/times/finetune@digits-hcp-0.json").unlink()
+    with pytest.raises(SystemExit):
+        go()
+    assert [path.name for path in (tmp_path / ".ckpt/times").iterdir()] == ["train@digits-hcp-0.json"]
+    shutil.rmtree(tmp_path / ".ckpt")
+    (tmp_path / ".ckpt").write_text("in the way")
+    monkeypatch.setattr("sys.argv", ["stages/train.py", "digits", "hcp", "0"])
+    cli.run_stage(stage, dataset="", method="", seed="")
+
+
+def test_outside_a_checkout_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert provenance.commit_text(tmp_path) == "not in a git checkout"
+    for command in (["init", "-q"], ["-c", "user.name=n", "-c", "user.email=e", "commit", "-q", "--allow-empty", "-m", "m"]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    assert provenance.commit_text(tmp_path).endswith("code and params as committed")
+    (tmp_path / "report.md").write_text("")
+    assert provenance.commit_text(tmp_path).endswith("code and params as committed")  # a result is no change of code
+    (tmp_path / "x.py").write_text("")
+    assert provenance.commit_text(tmp_path).endswith("with uncommitted changes of code or params")
+
+
+def made_verdict(tmp_path: Path, status: dict[tuple[str, str], str], labels: dict[str, str]) -> list[Verdict]:
+    eps = {dataset: 0.1 for dataset, _ in status}
+    write_verdict_tables(tmp_path, status, labels, eps)
+    frames = [pd.read_csv(tmp_path / f"{name}.csv") for name in ("verdict", "verdict_status")]
+    return verdicts(*frames, {dataset: Strengths([0.1], [0.1], 0.1, 0.1) for dataset in eps})
+
+
+def test_verdict_by_data_set_and_status(tmp_path: Path) -> None:
+    status = {("a", "m1"): "does not hold", ("a", "m2"): "holds", ("b", "m1"): "only looked robust", ("a", "m3"): "holds"}
+    first, second = made_verdict(tmp_path, status, {"m2": "M | 2"})
+    assert [line.method for line in first.lines] == ["m2", "m3", "m1"]
+    assert list(first.by_status()) == ["holds", "does not hold"]
+    assert [line.anchor for line in second.lines] == ["card-b-m1"]
+    text = verdict_markdown(first, "standard")
+    assert "| [M \\| 2](#card-a-m2) | ✓ holds" in text
+    assert "AutoAttack (standard)" in text
+    assert "AutoAttack: standard, as published" in text
+    assert "an upper bound" in verdict_markdown(first, "rapid")
+    table = pd.read_csv(tmp_path / "verdict_status.csv").assign(status="fine")
+    with pytest.raises(ValueError, match="unknown status 'fine', choose from holds"):
+        verdicts(pd.read_csv(tmp_path / "verdict.csv"), table, {"a": Strengths([0.1], [0.1], 0.1, 0.1)})
+    with pytest.raises(ValueError, match="have no c; run `dvc repro tables`"):
+        verdicts(pd.read_csv(tmp_path / "verdict.csv"), table, {"c": Strengths([0.1], [0.1], 0.1, 0.1)})
+
+
+def test_the_paper_s_attack_is_the_strongest_and_a_spread_shows_with_seeds(tmp_path: Path) -> None:
+    made_verdict(tmp_path, {("a", "m"): "holds"}, {})
+    table = pd.read_csv(tmp_path / "verdict.csv").assign(seeds=3, seed_std=0.84)
+    table = table[table["attack"] != "adaptive"]
+    status = pd.read_csv(tmp_path / "verdict_status.csv")
+    ((line,),) = (v.lines for v in verdicts(table, status, {"a": Strengths([0.1], [0.1], 0.1, 0.1)}))
+    assert line.cells["paper's attack"].text == "60.0 ± 0.8"  # PGD; FGSM leaves 69
+    assert "adaptive" not in line.cells
+
+
+def test_attacks_are_named() -> None:
+    wanted = {"autoattack/fab_t": "FAB-T", "apgd_ce": "APGD-CE", "steps/1": "PGD, 1 step", "cw": "C&W", "mim": "MIM"}
+    wanted |= {"steps/10": "PGD, 10 steps", "adaptive_bim": "BIM, adaptive", "autoattack_l2": "AutoAttack, l2"}
+    assert {name: attack_name(name) for name in wanted} == wanted
+
+
+def test_markdown_becomes_html_without_foreign_tags(tmp_path: Path) -> None:
+    page = Page(tmp_path)
+    table = page.markdown("| a | b |\n|:--|:--|\n| 1<br>2 | <u>x</u> &lt;i> <i onclick=x>y</i> |")
+    assert "<td>1<br>2</td>" in table
+    assert "<u>x</u> &lt;i&gt; &lt;i onclick=x&gt;y&lt;/i&gt;" in table
+    assert '<div class="scroll"' in table
+    assert "&lt;div&gt;" in page.markdown("<div>\n")
+    assert re.findall(r'id="([^"]+)"', page.markdown("## A: b, c\n\n## A b c\n")) == ["a-b-c", "a-b-c-1"]
+
+
+def test_montage_shows_image_perturbation_and_twin() -> None:
+    clean, noise = np.full((2, 1, 8, 8), 0.5, np.float32), np.zeros((2, 1, 8, 8), np.float32)
+    noise[:, :, 0, 0] = 0.15
+    texts = (["3", "8"], ["8", "3"], np.array([0.9, 0.8]), ["autoattack/square"] * 2)
+    picture, k = montage(Examples(clean, clean + noise, *texts))
+    assert k == 3  # 0.5 / 0.15
+    assert picture.shape[0] == 64
+    gap = 64 // 12
+    starts = [0, 64 + gap, 2 * (64 + gap)]
+    np.testing.assert_allclose([picture[0, start, 0] for start in starts], [0.5, 0.5 + 3 * 0.15, 0.65], atol=1e-6)
+    np.testing.assert_allclose([picture[63, start + 63, 2] for start in starts], 0.5)
+    assert picture[0, 64, 0] == 1.0
+
+
+@pytest.mark.parametrize("examples", [0, 1, 6])
+def test_card_draws_what_there_is(profile: Path, tmp_path: Path, examples: int) -> None:
+    write_verdict(tmp_path / "verdict/digits/hcp/0", 60, clean=58, standing=[5, 4, 4, 3], eps=0.15, examples=examples)
+    (tmp_path / "attacks").symlink_to(profile / "data/attacks")
+    tables = {name: pd.read_csv(profile / f"metrics/tables/{name}.csv") for name in ("curves", "broken")}
+    card = load_card(tmp_path, tables, dataset="digits", method="hcp", seeds=[0], eps=0.15)
+    assert len(card.examples.clean) == min(examples, 4)
+    assert len(card.noise) == 60
+    figure = card_figure(card)
+    curves, broken, noise, features, shown = figure.axes
+    assert {line.get_label(): line.get_xydata().tolist() for line in curves.lines[:1]} == {"PGD": [[0, 97.5], [0.15, 60], [1, 0]]}
+    assert [label.get_text() for label in broken.get_yticklabels()] == ["PGD", "APGD-CE", "Square", "APGD, DLR"]
+    assert [round(bar.get_width(), 1) for bar in broken.patches[:4]] == [60.0, 55.1, 54.6, 55.6]  # what is left
+    assert sum(bar.get_height() for bar in noise.patches) == 60
+    assert len(features.collections) == 10
+    texts = [text.get_text() for text in shown.texts]
+    assert texts[0] == "0 → 1 (99 %)\nAPGD-CE" if examples else texts == ["worst examples: no attack broke an image"]
+    without = card_figure(card._replace(noise=np.empty(0)))
+    assert len(without.axes) == 4
+
+
+def test_a_run_with_every_method_gives_every_figure_and_the_report(profile: Path) -> None:
+    text = (profile / "metrics/report.md").read_text()
+    for number in (1, 4, 5, 6, 7):
+        with Image.open(profile / f"metrics/figures/pcl_figure{number}.png") as image:
+            assert 600 < image.width < 4000
+            assert 300 < image.height < 4000
+            assert len(image.convert("RGB").getcolors(1 << 24) or []) > 10
+        assert f"figures/pcl_figure{number}.png" in text
+    assert text.count("## PCL Table") == 10
+    assert max(len(line) for line in text.splitlines()) < 2000
+
+
+def test_cards_are_small_pictures(profile: Path) -> None:
+    files = sorted((profile / "metrics/figures/cards/digits").glob("*.png"))
+    assert len(files) == 27
+    for file in files:
+        assert file.stat().st_size < 30_000
+        with Image.open(file) as image:
+            assert image.mode == "P"
+            assert image.width > 700
+
+
+LAYOUT = """<script>addEventListener("load", () => {
+  if (location.hash === "#all") document.querySelectorAll("details").forEach((card) => { card.open = true; });
+  const box = (query) => { const { left, top, right, bottom } = document.querySelector(query).getBoundingClientRect();
+    return [left, top, right, bottom]; };
+  const found = { scroll: document.documentElement.scrollWidth, inner: innerWidth, table: box("table.verdict"),
+    short: box(".short"), looked: box("tbody.only-looked-robust"), images: [...document.images].map((i) => i.naturalWidth),
+    wide: [...document.querySelectorAll(".verdict td.number")].filter((c) => c.scrollWidth > c.clientWidth + 1).length };
+  document.body.dataset.layout = JSON.stringify(found);
+  parent.postMessage(document.body.dataset.layout, "*");
+});</script>"""
+FRAME = """<!doctype html><body><iframe src="page.htmlHASH" style="width:WIDTHpx;height:844px;border:0"></iframe><script>
+addEventListener("message", (event) => { document.body.dataset.layout = event.data; });</script>"""
+
+
+def layout(text: str, folder: Path, width: int, height: int, anchor: str) -> dict:
+    """The page in a browser without a network. A phone's width only inside a frame: windows do not get that narrow."""
+    if BROWSER is None:
+        pytest.skip("no chromium, chromium-browser or google-chrome here: how the page looks was not tested")
+    (folder / "page.html").write_text(text.replace("</body>", f"{LAYOUT}</body>"))
+    (folder / "frame.html").write_text(FRAME.replace("HASH", anchor).replace("WIDTH", str(width)))
+    start = f"file://{folder}/frame.html" if width < 500 else f"file://{folder}/page.html{anchor}"
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+    flags += [
+        "--disable-component-update",
+        "--disable-sync",
+        "--virtual-time-budget=25000",
+        "--host-resolver-rules=MAP * ~NOTFOUND",
+    ]
+    flags += [f"--user-data-dir={folder}/browser", f"--window-size={max(width, 500)},{height}", "--dump-dom", start]
+    done = subprocess.run([BROWSER, *flags], capture_output=True, text=True, check=True, timeout=120)
+    (found,) = [dict(a)["data-layout"] for tag, a in Tags(done.stdout).tags if tag == "body"]
+    return json.loads(found or "")
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("anchor", ["", "#all"])
+def test_a_browser_shows_the_verdict_first_and_never_scrolls_sideways(text: str, tmp_path: Path, width: int, anchor: str) -> None:
+    found = layout(text, tmp_path, width, 800, anchor)
+    assert found["inner"] in (width, width - 15)  # a scroll bar
+    assert found["scroll"] <= found["inner"]
+    assert min(found["images"]) > 100
+    assert found["wide"] == 0
+    assert found["table"][2] <= width
+    assert found["short"][3] < 844  # which method has which status
+    if width > 1000:
+        assert found["table"][1] < 200
+        assert found["looked"][3] < 800
+    else:
+        assert found["table"][1] < 700

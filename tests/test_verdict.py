@@ -1,0 +1,176 @@
+"""What is left of a method: the join of two stages by image, and the statuses."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from pipeline.reporting.breakdown import broken_frame, curves_frame
+from pipeline.reporting.judged import load_judged, load_parts, worst_case
+from pipeline.reporting.outcomes import Strengths
+from pipeline.reporting.verdict import FALLS, HOLDS, LOOKED, UNTRAINED, judge, status_frame
+
+EPS = 0.1
+
+
+def outcomes(attack: str, right: list[int], eps: float = EPS, images: tuple[int, ...] = (0, 1, 2, 3)) -> pd.DataFrame:
+    """right: the images that the model gets right."""
+    correct = [image in right for image in images]
+    return pd.DataFrame(
+        {"image": images, "label": [i % 2 for i in images], "attack": attack, "eps": eps, "correct": correct, "mse": 0.0}
+    )
+
+
+JUDGED = pd.concat(
+    [
+        outcomes("clean", [0, 1, 2], eps=0.0),
+        outcomes("autoattack/apgd_ce", [0, 1], images=(0, 1, 2)),
+        outcomes("autoattack/square", [1], images=(0, 1)),
+        outcomes("autoattack", [1]),
+        outcomes("autoattack_l2/apgd_ce", [0], images=(0, 1, 2)),
+        outcomes("autoattack_l2", [0]),
+        outcomes("adaptive/dlr", [0, 1]),
+        outcomes("adaptive", [0, 1]),
+        outcomes("steps/10", [0, 1, 2]),
+        outcomes("unbounded", [], eps=1.0),
+    ]
+)
+OTHER = pd.concat(
+    [
+        outcomes("clean", [0, 1, 2], eps=0.0),
+        outcomes("fgsm", [0, 1, 2]),
+        outcomes("fgsm", [], eps=0.2),
+        outcomes("pgd", [1, 2]),
+        outcomes("cw", []),
+        outcomes("noise_sample", []),
+    ]
+)
+
+
+def test_robust_is_the_worst_of_both_stages_at_the_headline_eps_in_linf() -> None:
+    rows = worst_case(JUDGED, OTHER, EPS)
+    assert rows["correct"].tolist() == [False, True, False, False]
+    assert rows["image"].tolist() == [0, 1, 2, 3]
+    stronger = pd.concat([OTHER, outcomes("adaptive_pgd", [])])
+    assert not worst_case(JUDGED, stronger, EPS)["correct"].any()
+    with pytest.raises(ValueError, match="different images"):
+        worst_case(JUDGED, OTHER[OTHER["image"] < 3], EPS)
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Path:
+    for stage, frame in (("attacks", OTHER), ("verdict", JUDGED)):
+        for seed in (0, 1):
+            folder = tmp_path / stage / "digits" / "hcp" / str(seed)
+            folder.mkdir(parents=True)
+            frame.to_parquet(folder / "outcomes.parquet", index=False)
+    return tmp_path
+
+
+def judged_cells(folders: Path) -> pd.DataFrame:
+    chosen = {"datasets": ["digits"], "methods": ["hcp"], "seeds": [0, 1]}
+    strengths = {"digits": Strengths([EPS], [1.0], EPS, 1.0)}
+    return load_judged(folders / "attacks", folders / "verdict", strengths=strengths, **chosen)
+
+
+def test_cells_and_parts_equal_the_values_worked_by_hand(folders: Path) -> None:
+    cells = judged_cells(folders)
+    found = cells[cells["seed"] == 0].set_index("attack")["accuracy"].to_dict()
+    wanted = {"autoattack": 25.0, "autoattack_l2": 25.0, "adaptive": 50.0, "adaptive/dlr": 50.0, "robust": 25.0}
+    assert found == wanted | {"steps/10": 75.0, "unbounded": 0.0}
+    parts = load_parts(folders / "verdict", datasets=["digits"], methods=["hcp"], seeds=[0])
+    assert parts[["attack", "images", "broken", "left"]].to_numpy().tolist() == [
+        ["autoattack/apgd_ce", 4, 25.0, 50.0],
+        ["autoattack/square", 4, 25.0, 25.0],
+        ["autoattack_l2/apgd_ce", 4, 50.0, 25.0],
+    ]
+    with pytest.raises(ValueError, match="run `dvc repro verdict`"):
+        load_parts(folders / "verdict", datasets=["digits"], methods=["pcl"], seeds=[0])
+
+
+def test_breakdown_and_curves(folders: Path) -> None:
+    strengths = {"digits": Strengths([EPS], [1.0], EPS, 1.0)}
+    rows = [
+        ("clean", 0.0, 75.0),
+        ("fgsm", EPS, 75.0),
+        ("fgsm", 0.2, 0.0),
+        ("pgd", EPS, 50.0),
+        ("cw", 1.0, 0.0),
+        ("noise_sample", 5.0, 0.0),
+    ]
+    cells = pd.DataFrame(rows, columns=["attack", "eps", "accuracy"]).assign(
+        dataset="digits", method="hcp", images=4, chance=50.0, mse=0.0
+    )
+    cells = pd.concat([cells.assign(seed=seed) for seed in (0, 1)])
+    parts = load_parts(folders / "verdict", datasets=["digits"], methods=["hcp"], seeds=[0, 1])
+    broken = broken_frame(cells, judged_cells(folders), parts, strengths, {"hcp": "HCP"})
+    assert broken[["suite", "attack", "broken", "left"]].to_numpy().tolist() == [
+        ["paper", "fgsm", 0.0, 75.0],
+        ["paper", "pgd", 25.0, 50.0],
+        ["adaptive", "adaptive/dlr", 25.0, 50.0],
+        ["autoattack", "autoattack/apgd_ce", 25.0, 50.0],
+        ["autoattack", "autoattack/square", 25.0, 25.0],
+        ["autoattack_l2", "autoattack_l2/apgd_ce", 50.0, 25.0],
+    ]
+    assert set(broken["label"]) == {"HCP"}
+    curves = curves_frame(cells, judged_cells(folders), {})
+    found = {(attack, eps): value for attack, eps, value in curves[["attack", "eps", "measured"]].itertuples(index=False)}
+    assert found == {
+        ("clean", 0.0): 75.0,
+        ("fgsm", EPS): 75.0,
+        ("fgsm", 0.2): 0.0,
+        ("pgd", EPS): 50.0,
+        ("autoattack", EPS): 25.0,
+        ("unbounded", 1.0): 0.0,
+    }
+
+
+def method(name: str, group: str = "Other", **accuracy: float) -> pd.DataFrame:
+    """Rows of a verdict frame; an interval reaches 2 points to each side, chance is 10 %."""
+    rows = [{"attack": attack, "measured": value} for attack, value in accuracy.items()]
+    frame = pd.DataFrame(rows).assign(dataset="d", method=name, label=name.upper(), group=group, chance=10.0)
+    return frame.assign(ci95_low=frame["measured"] - 2, ci95_high=frame["measured"] + 2)
+
+
+SOFTMAX = method("softmax_fs", clean=98, fgsm=20, pgd=3, cw=5, autoattack=0, robust=0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "status", "note"),
+    [
+        (method("at", clean=80, fgsm=50, pgd=45, autoattack=41, robust=40), HOLDS, "keeps 50 % of clean"),
+        (method("at", clean=80, fgsm=50, pgd=45, autoattack=13, robust=12.1), HOLDS, "keeps 15 % of clean"),
+        (method("pcl", clean=98, fgsm=47, pgd=3, autoattack=0, robust=0), LOOKED, "47 % under FGSM"),
+        (method("pcl", clean=98, fgsm=47, pgd=15, cw=60, robust=11), LOOKED, "60 % under C&W"),
+        (method("pcl", clean=98, fgsm=23, pgd=11.9, autoattack=0, robust=0), FALLS, ""),  # intervals touch
+        (method("pcl", clean=98, fgsm=2, adaptive_pgd=60, autoattack=50, robust=0), FALLS, ""),
+        (method("bad", clean=11, fgsm=10, robust=9), UNTRAINED, "11 % without any attack, chance is 10 %"),
+    ],
+)
+def test_status(rows: pd.DataFrame, status: str, note: str) -> None:
+    assert judge(rows, SOFTMAX) == (status, note)
+
+
+def test_without_an_undefended_model_chance_is_the_measure() -> None:
+    rows = method("pcl", clean=98, fgsm=13, robust=0)
+    assert judge(rows, SOFTMAX).status == FALLS
+    assert judge(rows, SOFTMAX.iloc[:0]).status == LOOKED
+
+
+def test_lines_come_by_status_and_then_by_what_is_left_with_their_flags() -> None:
+    methods = [
+        SOFTMAX,
+        method("a", clean=90, pgd=50, robust=30),
+        method("b", clean=90, pgd=50, robust=40),
+        method("c", clean=90, pgd=50, robust=1),
+    ]
+    masking = pd.DataFrame(
+        [("d", "a", "zero gradient", False), ("d", "a", "flat gradient", True), ("d", "b", "zero gradient", True)],
+        columns=["dataset", "method", "check", "passed"],
+    )
+    table = status_frame(pd.concat(methods), masking)
+    assert table["method"].tolist() == ["b", "a", "c", "softmax_fs"]
+    assert table["status"].tolist() == [HOLDS, HOLDS, LOOKED, FALLS]
+    assert table["flags"].tolist() == [0, 1, 0, 0]
+    assert "masked" in table["note"][1]
+    assert table["robust"].tolist() == [40, 30, 1, 0]
