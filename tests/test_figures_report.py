@@ -231,8 +231,8 @@ def test_a_second_run_writes_the_same_bytes(profile: Path) -> None:
     files = [path for path in (profile / "metrics").rglob("*") if path.is_file()]
     before = {path: path.read_bytes() for path in files}
     all_stages(profile, hash_seed="1")
-    # hcp, pcl, figure 7; verdict and its masking, broken, curves; figures, cards; summary and report
-    assert len(files) == 10 + 20 + 1 + 3 + 3 + 8 + 2 * len(RIGHT) + 3
+    # hcp, pcl, figure 7; verdict and status, masking, broken, curves; figures, cards; summary and report
+    assert len(files) == 10 + 20 + 1 + 2 + 3 + 8 + 2 * len(RIGHT) + 3
     assert [path.name for path in files if path.read_bytes() != before[path]] == []
 
 

@@ -18,7 +18,7 @@ from pipeline.reporting.pcl_cost import cost_markdown, cost_table
 from pipeline.reporting.pcl_markdown import cw_text, pcl_table_markdown
 from pipeline.reporting.pcl_tables import TABLES, pcl_cells, pcl_table, sweep_table
 from pipeline.reporting.published import load_published, pcl_published
-from pipeline.reporting.verdict import COLLAPSES, UNTRAINED, strongest, summary, verdict_frame, verdict_markdown
+from pipeline.reporting.verdict import papers_attack, summary, verdict_frame
 
 PUBLISHED = load_published()
 N, CW_N = 200, 50
@@ -288,31 +288,26 @@ def test_sweep_holds_every_eps_of_the_methods_that_were_swept(cells: pd.DataFram
     assert only(table, method="pcl_deep", attack="fgsm", eps=0.03)["measured"] == 40.5
 
 
-def test_verdict_takes_the_strongest_attack_of_each_method(cells: pd.DataFrame) -> None:
-    verdicts = verdict_frame(cells, STRENGTHS, LABELS)
-    text = verdict_markdown(verdicts, STRENGTHS)
-    rows = {row[0]: row[1:] for row in lines(text, "### cifar10, eps 0.03")}
-    assert rows["PCL"][:2] == ["95.0 ± 0.0 [91.0, 97.3]", "25.5 ± 0.7 [20.0, 32.0] (FGSM, adaptive)"]
-    assert rows["PCL"][2:] == ["30.0 ± 0.0 [19.1, 43.8]", "-", "keeps 27 % of its clean accuracy"]
-    assert rows["Madry"][1].endswith("(BIM)")  # BIM, MIM and PGD leave the same; the first of them
-    assert rows["HCP"][3] == "0.2500"
-    assert rows["HCP"][4] == f"**{COLLAPSES}**"  # 10.5 % of 200, chance 10 %
-    assert rows["pcl_1"][4] == f"**{UNTRAINED}**"  # 21 of 200 right
-    assert list(rows)[:3] == ["method", "**Undefended**", "SM"]
-    assert "losses on features, no adversarial training: 3 of 5; losses on features with adversarial training: 0 of 1" in text
-    assert "C&W with c 0.1 on the first 50. Chance: 10.0 %." in text
-
-
-def test_strongest_is_among_the_attacks_with_a_bound() -> None:
-    rows = pd.DataFrame({"attack": ["clean", "fgsm", "adaptive_pgd", "cw", "noise"], "measured": [9.0, 30.0, 20.0, 1.0, 0.1]})
-    worst = strongest(rows)
-    assert worst is not None
-    assert worst["attack"] == "adaptive_pgd"
-    assert strongest(rows[rows["attack"].isin(["clean", "cw", "noise"])]) is None
+def test_the_papers_attack_is_the_strongest_of_those_with_a_bound_that_do_not_know_the_prototypes() -> None:
+    attacks = {
+        "clean": 9.0,
+        "fgsm": 30.0,
+        "pgd": 25.0,
+        "adaptive_pgd": 20.0,
+        "cw": 1.0,
+        "noise": 0.1,
+        "autoattack": 2.0,
+        "robust": 2.0,
+    }
+    rows = pd.DataFrame({"attack": list(attacks), "measured": list(attacks.values())})
+    found = papers_attack(rows)
+    assert found is not None
+    assert found["attack"] == "pgd"
+    assert papers_attack(rows[rows["attack"].isin(["clean", "cw", "noise", "robust"])]) is None
 
 
 def test_summary_holds_all_methods_at_the_headline_strengths(cells: pd.DataFrame) -> None:
-    values = summary(verdict_frame(cells, STRENGTHS, LABELS))
+    values = summary(verdict_frame(cells, cells.iloc[:0], STRENGTHS, LABELS))
     assert list(values) == ["cifar10", "digits"]
     assert values["cifar10"]["pcl_deep"] == {
         **{"clean": 95.0, "bim": 30.5, "mim": 30.5, "pgd": 30.5, "fgsm": 40.5, "cw": 30.0},

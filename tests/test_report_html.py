@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from conftest import ROOT
 from made_run import make_run, run_stage, write_verdict, write_verdict_tables
 from PIL import Image
 
@@ -25,6 +26,7 @@ from pipeline.reporting.outcomes import Strengths
 from pipeline.reporting.verdict_table import SYMBOLS, Verdict, attack_name, verdict_markdown, verdicts
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+METHODS = len(yaml.safe_load((ROOT / "params.yaml").read_text())["run"]["methods"])
 VOID = {"meta", "link", "img", "br", "wbr"}
 LABELS = {"hcp": "HCP <b>bold</b> & co", "at": "AT & half &amp;", "pcl": "PCL <script>alert(1)</script>"}
 
@@ -100,10 +102,11 @@ def test_every_method_is_in_the_first_table_with_status_and_card(profile: Path, 
     )
     assert set(status["status"]) == set(SYMBOLS)
     assert first[:8] == ["method", "status", "clean", "paper's attack", "adaptive", "AutoAttack rapid", "robust", "flags"]
+    table = pd.read_csv(profile / "metrics/tables/verdict.csv").set_index(["method", "attack"])
+    shown = [table.loc["softmax_fs", attack] for attack in ("clean", "pgd", "adaptive", "autoattack", "robust")]
+    texts = [(v["measured"], v["ci95_low"], v["ci95_high"]) for v in shown]
     place = first.index("SM (FS)")
-    assert first[place + 2 : place + 8] == [
-        "97.5 54.0-56.054-56", "60.0 54.0-56.054-56", "56.0 54.0-56.054-56", "55.0 54.0-56.054-56", "55.0 54.0-56.054-56", "0"
-    ]  # fmt: skip
+    assert first[place + 2 : place + 7] == [f"{m:.1f} {low:.1f}-{high:.1f}{low:.0f}-{high:.0f}" for m, low, high in texts]
 
 
 def test_the_most_robust_stand_first_within_their_status(profile: Path, page: Tags) -> None:
@@ -136,7 +139,7 @@ def test_the_page_needs_nothing_but_itself(text: str, page: Tags) -> None:
         assert tag not in ("iframe", "object", "embed", "base", "video")
     assert not re.search(r"@import|url\(|https?://", text)
     images = [attributes["src"] or "" for tag, attributes in page.tags if tag == "img"]
-    assert len(images) == 27 + 8
+    assert len(images) == METHODS + 8
     for image in images:
         with Image.open(BytesIO(base64.b64decode(image.split(",", 1)[1]))) as opened:
             opened.load()
@@ -147,7 +150,7 @@ def test_links_lead_to_something_and_ids_are_unique(page: Tags) -> None:
     ids = Counter(attributes["id"] for _, attributes in page.tags if "id" in attributes)
     assert ids.most_common(1)[0][1] == 1
     links = [attributes["href"] or "" for tag, attributes in page.tags if tag == "a"]
-    assert len(links) > 3 * 27
+    assert len(links) > 3 * METHODS
     inside = [link for link in links if link.startswith("#")]
     assert [link for link in inside if link[1:] not in ids] == []
     assert {link for link in links if not link.startswith("#")} == {"../docs/discrepancies.md"}
@@ -163,24 +166,27 @@ def test_page_and_markdown_have_the_same_headings_tables_and_cards(profile: Path
     assert len(re.findall(r"^\|:-", markdown, flags=re.MULTILINE)) == len(page.tables)
     cards = re.findall(r'^<a id="(card-[\w-]+)"></a>$', markdown, flags=re.MULTILINE)
     assert cards == [attributes["id"] for tag, attributes in page.tags if tag == "details" and "card" in (attributes["id"] or "")]
-    assert len(cards) == 27
+    assert len(cards) == METHODS
     linked = re.findall(r"\]\(#([\w-]+)\)", markdown)
     assert set(linked) <= set(re.findall(r'<a id="([\w-]+)"></a>', markdown))
-    assert markdown.count("<details>") == markdown.count("</details>") == 27 + 1
+    assert markdown.count("<details>") == markdown.count("</details>") == METHODS + 1
     assert "nan" not in markdown
 
 
 def test_a_card_says_what_broke_the_model_and_which_checks_warn(profile: Path) -> None:
     markdown = (profile / "metrics/report.md").read_text()
-    body = markdown.split('<a id="card-digits-at"></a>')[1].split("</details>")[0]  # second method: one check warns, two pass
+    body = markdown.split('<a id="card-digits-at"></a>')[1].split("</details>")[0]
     rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in body.splitlines() if line.startswith("| ")]
-    assert ["paper, eps 0.15", "PGD", "27.5", "70.0"] in rows
-    assert ["AutoAttack, eps 0.15", "APGD-CE", "95.1", "2.4"] in rows
-    assert ["", "Square", "0.5", "1.9"] in rows
-    assert ["single step: what single step says", "12.5 %", "5 %", "**warn**"] in rows
-    assert ["transfer: what transfer says", "0.25 %", "5 %", "pass"] in rows
-    assert "only looked robust" in body
-    assert "1 of which warns" in body
+    assert ["paper, eps 0.15", "FGSM", "25.0", "71.7"] in rows  # 58 of 60 clean, 43 under FGSM
+    assert ["AutoAttack, eps 0.15", "APGD-CE", "36.7", "60.0"] in rows
+    assert ["", "Square", "1.7", "55.0"] in rows
+    masking = pd.read_csv(profile / "metrics/tables/masking.csv")
+    checks = [(row[0].split(":")[0], row[-1]) for row in rows if row[-1] in ("pass", "**warn**")]
+    own = masking[masking["method"] == "at"]
+    assert checks == [(check, "pass" if passed else "**warn**") for check, passed in zip(own["check"], own["passed"], strict=True)]
+    assert {"pass", "**warn**"} == {result for _, result in checks}
+    assert "holds" in body
+    assert f"{(~own['passed']).sum()} of which warn" in body
 
 
 def test_nothing_of_the_machine_is_on_the_page(profile: Path, text: str) -> None:
@@ -266,7 +272,7 @@ def made_verdict(tmp_path: Path, status: dict[tuple[str, str], str], labels: dic
 
 
 def test_verdict_by_data_set_and_status(tmp_path: Path) -> None:
-    status = {("a", "m1"): "does not hold", ("a", "m2"): "holds", ("b", "m1"): "only looked robust", ("a", "m3"): "holds"}
+    status = {("a", "m2"): "holds", ("a", "m3"): "holds", ("a", "m1"): "does not hold", ("b", "m1"): "only looked robust"}
     first, second = made_verdict(tmp_path, status, {"m2": "M | 2"})
     assert [line.method for line in first.lines] == ["m2", "m3", "m1"]
     assert list(first.by_status()) == ["holds", "does not hold"]
@@ -275,7 +281,7 @@ def test_verdict_by_data_set_and_status(tmp_path: Path) -> None:
     assert "| [M \\| 2](#card-a-m2) | ✓ holds" in text
     assert "AutoAttack (standard)" in text
     assert "AutoAttack: standard, as published" in text
-    assert "an upper bound" in verdict_markdown(first, "rapid")
+    assert "AutoAttack: rapid, not the standard version" in verdict_markdown(first, "rapid")
     table = pd.read_csv(tmp_path / "verdict_status.csv").assign(status="fine")
     with pytest.raises(ValueError, match="unknown status 'fine', choose from holds"):
         verdicts(pd.read_csv(tmp_path / "verdict.csv"), table, {"a": Strengths([0.1], [0.1], 0.1, 0.1)})
@@ -333,9 +339,12 @@ def test_card_draws_what_there_is(profile: Path, tmp_path: Path, examples: int) 
     assert len(card.noise) == 60
     figure = card_figure(card)
     curves, broken, noise, features, shown = figure.axes
-    assert {line.get_label(): line.get_xydata().tolist() for line in curves.lines[:1]} == {"PGD": [[0, 97.5], [0.15, 60], [1, 0]]}
-    assert [label.get_text() for label in broken.get_yticklabels()] == ["PGD", "APGD-CE", "Square", "APGD, DLR"]
-    assert [round(bar.get_width(), 1) for bar in broken.patches[:4]] == [60.0, 55.1, 54.6, 55.6]  # what is left
+    lines = {line.get_label(): line.get_xydata().tolist() for line in curves.lines}
+    assert lines["PGD"][:2] == [[0, pytest.approx(96.67, abs=0.01)], [0.05, pytest.approx(86.67, abs=0.01)]]
+    assert lines["PGD, unbounded"] == [[1, 0]]
+    own = tables["broken"][tables["broken"]["method"] == "hcp"]
+    assert [label.get_text() for label in broken.get_yticklabels()] == [attack_name(attack) for attack in own["attack"]]
+    assert [bar.get_width() for bar in broken.patches[: len(own)]] == own["left"].tolist()
     assert sum(bar.get_height() for bar in noise.patches) == 60
     assert len(features.collections) == 10
     texts = [text.get_text() for text in shown.texts]
@@ -358,7 +367,7 @@ def test_a_run_with_every_method_gives_every_figure_and_the_report(profile: Path
 
 def test_cards_are_small_pictures(profile: Path) -> None:
     files = sorted((profile / "metrics/figures/cards/digits").glob("*.png"))
-    assert len(files) == 27
+    assert len(files) == METHODS
     for file in files:
         assert file.stat().st_size < 30_000
         with Image.open(file) as image:

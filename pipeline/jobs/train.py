@@ -64,7 +64,7 @@ def train_model(params: Params, dataset: str, method: str, seed: int) -> None:
     shutil.rmtree(unfinished, ignore_errors=True)  # with what other params had left unfinished
     row = rows[-1] if recipe.keep == "last" else best_row(rows)
     seen = f"validation accuracy {row['validation_accuracy']:.2f} %"
-    print(f"{dataset} {method} {seed}: {len(rows)} epochs, kept number {int(row['epoch'])}, {seen}")
+    print(f"{dataset} {method} {seed}: {len(rows)} epochs, that of epoch {int(row['epoch'])} kept: {seen}")
 
 
 def _recipe(params: Params, data: Dataset, method: str) -> dict[str, Any]:
