@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +12,13 @@ if TYPE_CHECKING:
 RESERVED = (  # what outcomes and tables call other things
     *("clean", "noise", "noise_sample", "noise_batch", "autoattack", "autoattack_l2", "adaptive", "robust", "unbounded"),
 )
-EITHER_NORM = ("apgd", "apgd_targeted", "fab", "square")  # attacks in l-inf and l2
 LOGITS, MEMBERS = "logits", "members"  # layers that every network and every ensemble has besides its own
 
 
 def disagreements(params: Params, lookups: Mapping[str, Mapping[str, Callable[..., Any]]]) -> list[str]:
     """Everything below. `lookups` as in load_params; without networks or losses, layers and prototypes are not checked."""
     problems = unknown_names(params) + measurements(params, lookups.get("losses")) + run_lists(params)
+    problems += autoattack_parts(params, lookups.get("attacks"))
     for name, dataset in params.datasets.items():
         problems += dataset_values(f"datasets.{name}", dataset)
     for name, method in params.methods.items():
@@ -83,12 +84,6 @@ def measurements(params: Params, losses: Mapping[str, Callable[..., Any]] | None
         if "adaptive" in kinds and name in methods and losses is not None and (loss is None or not _by_image(losses[loss.name])):
             known = ", ".join(loss for loss in losses if _by_image(losses[loss]))
             problems.append(f"measure.{name}: adaptive needs a method with one of the losses {known}")
-    problems += [
-        f"autoattack.{version}.{part}.name: must be one of {', '.join(EITHER_NORM)}, which take either norm, got {choice.name!r}"
-        for version, parts in params.autoattack.items()
-        for part, choice in parts.items()
-        if choice.name not in EITHER_NORM
-    ]
     for name in params.planes.methods:
         if name in methods and methods[name].ensemble > 1:
             problems.append(f"planes.methods: methods.{name} is an ensemble, which has no one penultimate layer")
@@ -98,6 +93,17 @@ def measurements(params: Params, losses: Mapping[str, Callable[..., Any]] | None
     if len({(method.network, method.ensemble) for method in timed}) > 1:
         problems.append("cost.methods: must have one network and ensemble, or their times do not compare")
     return problems
+
+
+def autoattack_parts(params: Params, attacks: Mapping[str, Callable[..., Any]] | None) -> list[str]:
+    """Parts of AutoAttack are run in l-inf and in l2."""
+    either = [name for name, attack in (attacks or {}).items() if "norm" in inspect.signature(attack).parameters]
+    return [
+        f"autoattack.{version}.{part}.name: must be one of {', '.join(either)}, which take either norm, got {choice.name!r}"
+        for version, parts in params.autoattack.items()
+        for part, choice in parts.items()
+        if attacks is not None and choice.name not in either
+    ]
 
 
 def _by_image(loss: Callable[..., Any]) -> bool:

@@ -35,7 +35,8 @@ class TrackedRun:
             new = self.spooled.with_suffix(".new")
             self.file = new.open("x")
             fcntl.flock(self.file, fcntl.LOCK_EX)  # the system drops it when the process ends, however it does: see stage_lives
-            self._send(**start)
+            self.file.write(_line(start))
+            self.file.flush()
             os.fsync(self.file.fileno())  # a power cut may take what follows, but leaves no file without this line
             new.rename(self.spooled)  # whole and locked as soon as it can be seen
             wake_writer()
@@ -69,8 +70,12 @@ class TrackedRun:
         """One line, given to the system at once: it outlives this process, and is in time for who watches the curves."""
         if self.file is not None:
             with _harmless():
-                self.file.write(json.dumps({**message, "timestamp": int(time.time() * 1000)}, default=str) + "\n")
+                self.file.write(_line(message))
                 self.file.flush()
+
+
+def _line(message: Mapping[str, Any]) -> str:
+    return json.dumps({**message, "timestamp": int(time.time() * 1000)}, default=str) + "\n"
 
 
 @contextmanager

@@ -36,7 +36,7 @@ def serve(lock: IO[str]) -> set[Path]:
     busy = time.monotonic()
     while time.monotonic() - busy < IDLE_SECONDS:
         if _same_file(lock, WRITER_LOCK):  # else mlflow/ was deleted, and what is there now has a writer of its own
-            runs |= {path: SpooledRun(path) for path in spool() - set(runs)}
+            runs |= {path: run for path in spool() - set(runs) if (run := take_up(path))}
         for path, run in sorted(runs.items()):  # the oldest first
             try:
                 if run.uri not in stores:
@@ -46,7 +46,8 @@ def serve(lock: IO[str]) -> set[Path]:
                 over = run.write(stores[run.uri])
             except Exception as error:  # no store, no rights, no server, a store of another version, a value that it does not take
                 say(f"stopped ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})")
-                over = getattr(error, "error_code", "") == "INVALID_PARAMETER_VALUE" or run.expired()
+                damaged = isinstance(error, json.JSONDecodeError | KeyError)
+                over = damaged or getattr(error, "error_code", "") == "INVALID_PARAMETER_VALUE" or run.expired()
                 if not over:
                     stores[run.uri] = None
             busy = time.monotonic()
@@ -55,6 +56,16 @@ def serve(lock: IO[str]) -> set[Path]:
                 del runs[path]
         time.sleep(POLL_SECONDS)
     return set(runs)
+
+
+def take_up(path: Path) -> "SpooledRun | None":
+    """None for a file that says no run, such as one that a full disk has cut short: it is deleted, lest every writer meets it."""
+    try:
+        return SpooledRun(path)
+    except (OSError, ValueError, KeyError) as error:
+        say(f"lost a run ({path.name}: {type(error).__name__})")
+        path.unlink(missing_ok=True)
+        return None
 
 
 class SpooledRun:

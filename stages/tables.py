@@ -32,8 +32,8 @@ def main() -> None:
     write_pcl(out, cells, transfer, published, pcl, methods=run.pcl, cw=cw, **named)
     write_cost(out, load_cost(Path("data/cost"), datasets=run.datasets), published, epochs=lengths, labels=labels)
     write_sweep(out, cells, sweep={name: own.evaluation.sweep for name, own in used.items()}, labels=labels)
-    square = [part for part, choice in params.autoattack[params.verdict.autoattack].items() if choice.name == "square"]
-    write_verdict(out, cells, transfer, data=Path("data"), chosen=chosen, square=square, **named)
+    parts = {part: choice.name for part, choice in params.autoattack[params.verdict.autoattack].items()}
+    write_verdict(out, cells, transfer, data=Path("data"), chosen=chosen, parts=parts, **named)
 
 
 if __name__ == "__main__":

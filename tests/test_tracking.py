@@ -218,6 +218,24 @@ def test_a_store_that_comes_back_gets_what_it_has_missed(tmp_path: Path) -> None
     assert not path.exists()
 
 
+@pytest.mark.usefixtures("store", "in_process")
+@pytest.mark.parametrize("damage", ["", "{", '{"uri": "x"}\n', None])
+def test_a_damaged_spool_file_costs_its_own_run_only(damage: str | None, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for loss in (1.0, 2.0):
+        with track(**options(key=f"{loss:g}")) as run:
+            run.log({"loss": loss}, step=1)
+    first = sorted(spool())[0]
+    lines = first.read_text().splitlines(keepends=True)
+    first.write_text("".join([lines[0], lines[1][:9] + "\n", *lines[2:]]) if damage is None else damage)  # None: torn in the middle
+    tracking_writer.main()
+    tracking_writer.main()
+    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/mlflow/mlflow.db")
+    done = client.search_runs([client.get_experiment_by_name("training").experiment_id], "attributes.status = 'FINISHED'")
+    assert [run.data.metrics["loss"] for run in done] == [2.0]
+    assert spool() == set()
+    assert "MLflow tracking" in capfd.readouterr().err
+
+
 @pytest.mark.usefixtures("in_process")
 def test_a_store_that_fails_for_a_week_is_given_up() -> None:
     with track(**options(uri="sqlite:////proc/none/mlflow.db")):

@@ -11,6 +11,7 @@ from pipeline.reporting.outcomes import Strengths
 from pipeline.reporting.verdict import FALLS, HOLDS, LOOKED, UNTRAINED, judge, status_frame
 
 EPS = 0.1
+PARTS = ["apgd_ce", "square"]
 
 
 def outcomes(attack: str, right: list[int], eps: float = EPS, images: tuple[int, ...] = (0, 1, 2, 3)) -> pd.DataFrame:
@@ -28,7 +29,8 @@ JUDGED = pd.concat(
         outcomes("autoattack/square", [1], images=(0, 1)),
         outcomes("autoattack", [1]),
         outcomes("autoattack_l2/apgd_ce", [0], images=(0, 1, 2)),
-        outcomes("autoattack_l2", [0]),
+        outcomes("autoattack_l2/square", [], images=(0,)),
+        outcomes("autoattack_l2", []),
         outcomes("adaptive/dlr", [0, 1]),
         outcomes("adaptive", [0, 1]),
         outcomes("steps/10", [0, 1, 2]),
@@ -53,6 +55,8 @@ def test_robust_is_the_worst_of_both_stages_at_the_headline_eps_in_linf() -> Non
     assert rows["image"].tolist() == [0, 1, 2, 3]
     stronger = pd.concat([OTHER, outcomes("adaptive_pgd", [])])
     assert not worst_case(JUDGED, stronger, EPS)["correct"].any()
+    masked = pd.concat([OTHER, outcomes("pgd", [], eps=0.05)])  # its images are in the larger ball too
+    assert not worst_case(JUDGED, masked, EPS)["correct"].any()
     with pytest.raises(ValueError, match="different images"):
         worst_case(JUDGED, OTHER[OTHER["image"] < 3], EPS)
 
@@ -76,16 +80,26 @@ def judged_cells(folders: Path) -> pd.DataFrame:
 def test_cells_and_parts_equal_the_values_worked_by_hand(folders: Path) -> None:
     cells = judged_cells(folders)
     found = cells[cells["seed"] == 0].set_index("attack")["accuracy"].to_dict()
-    wanted = {"autoattack": 25.0, "autoattack_l2": 25.0, "adaptive": 50.0, "adaptive/dlr": 50.0, "robust": 25.0}
+    wanted = {"autoattack": 25.0, "autoattack_l2": 0.0, "adaptive": 50.0, "adaptive/dlr": 50.0, "robust": 25.0}
     assert found == wanted | {"steps/10": 75.0, "unbounded": 0.0}
-    parts = load_parts(folders / "verdict", datasets=["digits"], methods=["hcp"], seeds=[0])
+    parts = load_parts(folders / "verdict", datasets=["digits"], methods=["hcp"], seeds=[0], names=PARTS)
     assert parts[["attack", "images", "broken", "left"]].to_numpy().tolist() == [
         ["autoattack/apgd_ce", 4, 25.0, 50.0],
         ["autoattack/square", 4, 25.0, 25.0],
         ["autoattack_l2/apgd_ce", 4, 50.0, 25.0],
+        ["autoattack_l2/square", 4, 25.0, 0.0],
     ]
     with pytest.raises(ValueError, match="run `dvc repro verdict`"):
-        load_parts(folders / "verdict", datasets=["digits"], methods=["pcl"], seeds=[0])
+        load_parts(folders / "verdict", datasets=["digits"], methods=["pcl"], seeds=[0], names=PARTS)
+
+
+def test_a_part_that_one_seed_had_nothing_left_for_counts_as_nothing_left(folders: Path) -> None:
+    ended = JUDGED[JUDGED["attack"] != "autoattack/square"].copy()
+    ended.loc[ended["attack"].str.startswith("autoattack"), "correct"] = False
+    ended.to_parquet(folders / "verdict/digits/hcp/1/outcomes.parquet", index=False)
+    parts = load_parts(folders / "verdict", datasets=["digits"], methods=["hcp"], seeds=[0, 1], names=PARTS)
+    square = parts[parts["attack"] == "autoattack/square"]
+    assert square[["seed", "broken", "left"]].to_numpy().tolist() == [[0, 25.0, 25.0], [1, 0.0, 0.0]]
 
 
 def test_breakdown_and_curves(folders: Path) -> None:
@@ -102,7 +116,7 @@ def test_breakdown_and_curves(folders: Path) -> None:
         dataset="digits", method="hcp", images=4, chance=50.0, mse=0.0
     )
     cells = pd.concat([cells.assign(seed=seed) for seed in (0, 1)])
-    parts = load_parts(folders / "verdict", datasets=["digits"], methods=["hcp"], seeds=[0, 1])
+    parts = load_parts(folders / "verdict", datasets=["digits"], methods=["hcp"], seeds=[0, 1], names=PARTS)
     broken = broken_frame(cells, judged_cells(folders), parts, strengths, {"hcp": "HCP"})
     assert broken[["suite", "attack", "broken", "left"]].to_numpy().tolist() == [
         ["paper", "fgsm", 0.0, 75.0],
@@ -111,6 +125,7 @@ def test_breakdown_and_curves(folders: Path) -> None:
         ["autoattack", "autoattack/apgd_ce", 25.0, 50.0],
         ["autoattack", "autoattack/square", 25.0, 25.0],
         ["autoattack_l2", "autoattack_l2/apgd_ce", 50.0, 25.0],
+        ["autoattack_l2", "autoattack_l2/square", 25.0, 0.0],
     ]
     assert set(broken["label"]) == {"HCP"}
     curves = curves_frame(cells, judged_cells(folders), {})
@@ -132,6 +147,10 @@ def method(name: str, group: str = "Other", **accuracy: float) -> pd.DataFrame:
     return frame.assign(ci95_low=frame["measured"] - 2, ci95_high=frame["measured"] + 2)
 
 
+MASKING = pd.DataFrame(
+    [("d", "a", "zero gradient", False), ("d", "a", "flat gradient", True), ("d", "b", "zero gradient", True)],
+    columns=["dataset", "method", "check", "passed"],
+)
 SOFTMAX = method("softmax_fs", clean=98, fgsm=20, pgd=3, cw=5, autoattack=0, robust=0)
 
 
@@ -139,9 +158,10 @@ SOFTMAX = method("softmax_fs", clean=98, fgsm=20, pgd=3, cw=5, autoattack=0, rob
     ("rows", "status", "note"),
     [
         (method("at", clean=80, fgsm=50, pgd=45, autoattack=41, robust=40), HOLDS, "keeps 50 % of clean"),
-        (method("at", clean=80, fgsm=50, pgd=45, autoattack=13, robust=12.1), HOLDS, "keeps 15 % of clean"),
+        (method("at", clean=80, fgsm=50, pgd=45, autoattack=23, robust=22.5), HOLDS, "keeps 28 % of clean"),
+        (method("at", clean=80, fgsm=50, pgd=45, autoattack=23, robust=22.4), LOOKED, "50 % under FGSM"),  # not half of PGD's
         (method("pcl", clean=98, fgsm=47, pgd=3, autoattack=0, robust=0), LOOKED, "47 % under FGSM"),
-        (method("pcl", clean=98, fgsm=47, pgd=15, cw=60, robust=11), LOOKED, "60 % under C&W"),
+        (method("pcl", clean=98, fgsm=47, pgd=15, cw=60, robust=11), LOOKED, "47 % under FGSM"),
         (method("pcl", clean=98, fgsm=23, pgd=11.9, autoattack=0, robust=0), FALLS, ""),  # intervals touch
         (method("pcl", clean=98, fgsm=2, adaptive_pgd=60, autoattack=50, robust=0), FALLS, ""),
         (method("bad", clean=11, fgsm=10, robust=9), UNTRAINED, "11 % without any attack, chance is 10 %"),
@@ -151,10 +171,18 @@ def test_status(rows: pd.DataFrame, status: str, note: str) -> None:
     assert judge(rows, SOFTMAX) == (status, note)
 
 
+def test_what_the_undefended_model_keeps_too_is_no_defence() -> None:
+    at_small_eps = method("softmax_fs", clean=98, fgsm=80, pgd=70, robust=69)
+    assert judge(at_small_eps, at_small_eps) == (FALLS, "")
+    assert judge(method("pcl", clean=98, fgsm=90, pgd=72, robust=70), at_small_eps) == (LOOKED, "90 % under FGSM")
+    assert judge(method("at", clean=98, fgsm=90, pgd=80, robust=75), at_small_eps).status == HOLDS
+
+
 def test_without_an_undefended_model_chance_is_the_measure() -> None:
     rows = method("pcl", clean=98, fgsm=13, robust=0)
-    assert judge(rows, SOFTMAX).status == FALLS
     assert judge(rows, SOFTMAX.iloc[:0]).status == LOOKED
+    table = status_frame(pd.concat([rows, method("softmax", clean=98, fgsm=13, robust=0)]), MASKING.iloc[:0])
+    assert table["status"].tolist() == [FALLS, FALLS]  # the pretrained model, where no other is there
 
 
 def test_lines_come_by_status_and_then_by_what_is_left_with_their_flags() -> None:
@@ -164,11 +192,7 @@ def test_lines_come_by_status_and_then_by_what_is_left_with_their_flags() -> Non
         method("b", clean=90, pgd=50, robust=40),
         method("c", clean=90, pgd=50, robust=1),
     ]
-    masking = pd.DataFrame(
-        [("d", "a", "zero gradient", False), ("d", "a", "flat gradient", True), ("d", "b", "zero gradient", True)],
-        columns=["dataset", "method", "check", "passed"],
-    )
-    table = status_frame(pd.concat(methods), masking)
+    table = status_frame(pd.concat(methods), MASKING)
     assert table["method"].tolist() == ["b", "a", "c", "softmax_fs"]
     assert table["status"].tolist() == [HOLDS, HOLDS, LOOKED, FALLS]
     assert table["flags"].tolist() == [0, 1, 0, 0]

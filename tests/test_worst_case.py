@@ -98,7 +98,7 @@ def test_side_by_side_takes_the_first_that_breaks_an_image() -> None:
 def test_examples_are_the_surest_of_the_broken(images: Tensor) -> None:
     parts = [Trial("all/small", 0.3, shifted(0.11, []), 9), Trial("all/large", 0.3, shifted(0.25, []), 9)]
     rows, x_worst = in_turn("all", Threshold(), images, LABELS, parts, run)
-    examples = worst_examples(Threshold(), images, LABELS, x_worst, rows, 2)
+    examples = worst_examples(Threshold(), images, LABELS, x_worst, rows, count=2, batch_size=1)
     assert examples["image"].tolist() == [2, 1]  # moved to 0.56 and 0.55; image 3 to 0.49, image 5 was wrong already
     assert examples["attack"].tolist() == ["all/small", "all/large"]
     assert examples["prediction"].tolist() == [1, 1]
@@ -106,6 +106,6 @@ def test_examples_are_the_surest_of_the_broken(images: Tensor) -> None:
     assert examples["confidence"] == pytest.approx(1 / (1 + np.exp(-20 * np.array([0.06, 0.05]))), abs=1e-5)
     assert examples["clean"].ravel() == pytest.approx([0.45, 0.3])
     assert examples["adversarial"].ravel() == pytest.approx([0.56, 0.55])
-    none = worst_examples(Threshold(), images[:1], LABELS[:1], images[:1], rows[:0], 2)
+    none = worst_examples(Threshold(), images[:1], LABELS[:1], images[:1], rows[:0], count=2, batch_size=1)
     assert none["clean"].shape == (0, 1, 1, 1)
     assert len(none["attack"]) == 0

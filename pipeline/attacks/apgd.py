@@ -184,7 +184,7 @@ def _evaluate(model: nn.Module, x: Tensor, y: Tensor, target: Tensor, objective:
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         value, logits = objective(model, x, y, target)
-        return value.detach(), torch.autograd.grad(value.sum(), x)[0], logits.argmax(1) == y
+        return value.detach(), torch.autograd.grad(value.sum(), x, materialize_grads=True)[0], logits.argmax(1) == y
 
 
 def _direction(grad: Tensor, norm: Norm) -> Tensor:

@@ -50,7 +50,7 @@ def side_by_side(name: str, rows: pd.DataFrame) -> pd.DataFrame:
 
 @torch.no_grad()
 def worst_examples(
-    model: nn.Module, images: Tensor, labels: Tensor, x_worst: Tensor, rows: pd.DataFrame, count: int
+    model: nn.Module, images: Tensor, labels: Tensor, x_worst: Tensor, rows: pd.DataFrame, *, count: int, batch_size: int
 ) -> dict[str, np.ndarray]:
     """Up to `count` images that an attack has broken, those first where the model is surest of the wrong class. rows, x_worst: what
     `in_turn` returns for `images` (N, C, H, W) and `labels` (N,). Returns, with E of them: image (E,), clean and adversarial
@@ -59,7 +59,8 @@ def worst_examples(
     index = torch.tensor(broken.index.to_numpy(np.int64), device=images.device)
     if len(index):
         with evaluating(model):
-            confidence, prediction = model(x_worst[index]).softmax(1).max(1)
+            logits = torch.cat([model(x) for x in x_worst[index].split(batch_size)])
+        confidence, prediction = logits.softmax(1).max(1)
     else:
         confidence, prediction = x_worst.new_zeros(0), labels[:0]
     order = confidence.argsort(descending=True, stable=True)[:count]

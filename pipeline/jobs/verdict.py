@@ -1,5 +1,6 @@
 """Stage verdict: AutoAttack, an attacker who knows the defence, and signs of masked gradients, on one model."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -71,7 +72,8 @@ def judge_model(params: Params, dataset: str, method: str, seed: int) -> None:
         tags={"dataset": dataset, "method": method, "seed": str(seed), "stage": os.environ.get("DVC_STAGE", "verdict")},
     ) as run:
         images, labels = test_images(data, splits, device)
-        plan = _plan(params, data, eps, criterion, _centres(network, criterion, splits.train, data.evaluation.batch_size))
+        centres = _centres(network, criterion, splits.train, data.evaluation.batch_size)
+        plan = _plan(params, data, eps, criterion, centres, network.classes)
         outcomes, examples = _outcomes(plan, network, images, labels, seed, unfinished / key, params.verdict.examples)
         checks = masking_numbers(network, images, labels, data.headline_eps, batch_size=data.evaluation.batch_size, seed=seed)
         classes = np.array(splits.classes, dtype=str)
@@ -107,10 +109,12 @@ def autoattack_parts(parts: Mapping[str, AttackChoice], eps: float, norm: Norm, 
     ]
 
 
-def _plan(params: Params, data: Dataset, eps: Mapping[str, float], criterion: Criterion, centres: Mapping[str, Tensor]) -> Plan:
+def _plan(
+    params: Params, data: Dataset, eps: Mapping[str, float], criterion: Criterion, centres: Mapping[str, Tensor], classes: int
+) -> Plan:
     """AutoAttack in every norm of `eps`; the attacks of one who knows the defence; PGD with a growing number of steps, and with no
     bound but the image range."""
-    batch_size, classes = data.evaluation.batch_size, len(next(iter(centres.values())))
+    batch_size = data.evaluation.batch_size
     parts = params.autoattack[params.verdict.autoattack]
     norms = [norm for norm in get_args(Norm) if norm in eps]
     autoattack = {
@@ -131,6 +135,7 @@ def _adaptive(settings: Adaptive, criterion: Criterion, centres: Mapping[str, Te
     """APGD on what this defence is made of. The loss's own value can be climbed where it hangs on one image alone."""
     budget: dict[str, Any] = {"steps": settings.steps, "restarts": settings.restarts}
     attacks: dict[str, Attack] = {
+        "ce": partial(apgd, **budget),
         "dlr": partial(apgd, **budget, objective=dlr if classes >= 3 else margin),
         "features": partial(apgd, **budget, objective=features(centres)),
     }
@@ -157,10 +162,11 @@ def _outcomes(
 ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """Rows of everything in `plan`, and the worst examples under l-inf AutoAttack. What an attack has made is kept in `folder`."""
     trials = [*(part for parts in plan.autoattack.values() for part in parts), *plan.adaptive, *plan.others]
-    with progress(len(images) * len(trials)) as bar:
+    total = len(images) * len(trials)
+    with progress(total) as bar:
 
         def run(trial: Trial, x: Tensor, y: Tensor) -> Tensor:
-            path = folder / f"{trial.attack.replace('/', '-')}.npy"
+            path = folder / f"{trial.attack.replace('/', '-')}-{_digest(x, y)}.npy"
             if path.exists():
                 x_adv = torch.from_numpy(np.load(path)).to(x.device)
                 bar.update(len(x))
@@ -175,12 +181,18 @@ def _outcomes(
         frames = [_rows(network, images, labels, clean, lambda *_: images)]
         made = {name: in_turn(name, network, images, labels, parts, run) for name, parts in plan.autoattack.items()}
         frames += [rows for rows, _ in made.values()]
+        bar.update(total - bar.n - len(images) * len([*plan.adaptive, *plan.others]))  # parts that nothing was left for
         adaptive = [_rows(network, images, labels, trial, run) for trial in plan.adaptive]
-        rows, x_worst = made["autoattack"]
-        first = rows[rows["attack"] == plan.autoattack["autoattack"][0].attack]  # APGD on cross entropy
-        frames += [*adaptive, side_by_side(ADAPTIVE, pd.concat([*adaptive, first]))]
+        frames += [*adaptive, side_by_side(ADAPTIVE, pd.concat(adaptive))]
         frames += [_rows(network, images, labels, trial, run) for trial in plan.others]
-    return pd.concat(frames, ignore_index=True), worst_examples(network, images, labels, x_worst, rows, count)
+    rows, x_worst = made["autoattack"]
+    examples = worst_examples(network, images, labels, x_worst, rows, count=count, batch_size=clean.batch_size)
+    return pd.concat(frames, ignore_index=True), examples
+
+
+def _digest(x: Tensor, y: Tensor) -> str:
+    """Of what an attack was given: on another device other images may have been left standing."""
+    return hashlib.sha256(x.cpu().numpy().tobytes() + y.cpu().numpy().tobytes()).hexdigest()[:12]
 
 
 def _rows(network: nn.Module, images: Tensor, labels: Tensor, trial: Trial, run: Run) -> pd.DataFrame:

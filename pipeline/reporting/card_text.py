@@ -4,9 +4,9 @@ import pandas as pd
 
 from pipeline.reporting.markdown import interval_text, markdown_table, markdown_text
 from pipeline.reporting.outcomes import CW
-from pipeline.reporting.verdict_table import PAPER_ATTACKS, SUITES, Line, Verdict, attack_name
+from pipeline.reporting.verdict_table import SUITES, Line, Verdict, attack_name
 
-SHOWN = ("clean", "adaptive", "autoattack", "robust", *PAPER_ATTACKS)  # in the verdict table, or in that of what each attack broke
+BESIDES = (CW, "noise")  # what is neither in the verdict table nor in that of what each attack broke
 
 
 def card_picture(dataset: str, method: str) -> str:
@@ -15,15 +15,14 @@ def card_picture(dataset: str, method: str) -> str:
 
 
 def besides_text(rows: pd.DataFrame) -> str:
-    """What verdict.csv has besides the verdict table and the paper's attacks, in one line. rows: one method's."""
+    """C&W and the noise measurement in one line. rows: one method's of verdict.csv."""
     parts = []
-    for _, row in rows[~rows["attack"].isin(SHOWN)].iterrows():
+    for _, row in rows[rows["attack"].isin(BESIDES)].iterrows():
         attack = str(row["attack"])
         if attack == "noise":
             parts.append(f"mean noise that fools an image, MSE {row['measured']:.4f}")
         else:
-            c = f" (c {row['eps']:g}, {row['images']:.0f} images)" if attack == CW else ""
-            parts.append(f"{attack_name(attack)}{c} {interval_text(row)} %")
+            parts.append(f"{attack_name(attack)} (c {row['eps']:g}, {row['images']:.0f} images) {interval_text(row)} %")
     return f"Besides: {'; '.join(parts)}." if parts else ""
 
 
@@ -55,7 +54,10 @@ def card_body(verdict: Verdict, line: Line, tables: dict[str, pd.DataFrame]) -> 
     """tables: verdict, broken and masking, as in metrics/tables."""
     own = {n: table[(table["dataset"] == verdict.dataset) & (table["method"] == line.method)] for n, table in tables.items()}
     what = "accuracy against eps, what each attack broke, noise, principal components of the features, worst examples"
-    parts = [markdown_text(f"{line.group}. {line.note}".strip()), *filter(None, [besides_text(own["verdict"])])]
+    parts = [
+        markdown_text(f"{line.group}; {line.status}{f', {line.note}' if line.note else ''}."),
+        *filter(None, [besides_text(own["verdict"])]),
+    ]
     parts.append(f"![{markdown_text(line.label)}: {what}]({card_picture(verdict.dataset, line.method)})")
     parts.append("**What each attack broke.** AutoAttack's parts run in this order on the images that the parts before left.")
     parts.append(broken_table(own["broken"]))

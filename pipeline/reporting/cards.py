@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from threadpoolctl import threadpool_limits
 
 from pipeline.reporting.figures import COLOURS, features_panel, save
-from pipeline.reporting.outcomes import attack_file, in_paper_order, load_layers, load_noise
+from pipeline.reporting.judged import verdict_file
+from pipeline.reporting.outcomes import ADAPTIVE, in_paper_order, load_layers, load_noise
 from pipeline.reporting.verdict_table import SUITES, attack_name
 
 SHOWN = 4  # worst examples
@@ -46,7 +47,7 @@ class Card(NamedTuple):
 
 def load_examples(folder: Path, *, dataset: str, method: str, seed: int) -> Examples:
     """The first of examples.npz, the most confident."""
-    with np.load(attack_file(folder, dataset, method, seed, "examples.npz"), allow_pickle=False) as arrays:
+    with np.load(verdict_file(folder, dataset, method, seed, "examples.npz"), allow_pickle=False) as arrays:
         first = {name: arrays[name][:SHOWN] for name in ("clean", "adversarial", "label", "prediction", "confidence", "attack")}
         classes = [str(name) for name in arrays["classes"]]
     label, prediction = ([classes[i] for i in first[name]] for name in ("label", "prediction"))
@@ -174,8 +175,9 @@ def load_card(data: Path, tables: dict[str, pd.DataFrame], *, dataset: str, meth
     layers, labels = load_layers(data / "attacks", dataset=dataset, method=method, seed=seeds[0])
     noise = load_noise(data / "attacks", datasets=[dataset], methods=[method], seeds=seeds, stops=["sample"])
     examples = load_examples(data / "verdict", dataset=dataset, method=method, seed=seeds[0])
+    broken = own["broken"][~own["broken"]["attack"].str.startswith(ADAPTIVE)]  # those stand in the table, there is no room here
     mse, (features,) = noise["sample"][dataset].get(method, np.empty(0)), layers.values()
-    return Card(eps, own["curves"], own["broken"], mse, features, labels, examples)
+    return Card(eps, own["curves"], broken, mse, features, labels, examples)
 
 
 def save_cards(data: Path, tables: Path, out: Path, *, eps: dict[str, float], methods: list[str], seeds: list[int]) -> None:

@@ -18,7 +18,7 @@ from PIL import Image
 
 from pipeline.reporting.report import Report
 from pipeline.reporting.verdict import STATUSES
-from pipeline.reporting.verdict_table import COLUMNS, SYMBOLS, anchor, caption, heading
+from pipeline.reporting.verdict_table import COLUMNS, SYMBOLS, anchor, caption, heading, lead
 
 HERE = Path(__file__).parent
 TAGS = ("<br>", "<u>", "</u>")  # what the tables are written with; anything else that looks like a tag is text
@@ -69,7 +69,7 @@ class Page:
         environment.filters["markdown"] = self.markdown
         style = Markup((HERE / "page.css").read_text())
         environment.filters["anchor"] = anchor
-        named = {"columns": COLUMNS, "symbols": SYMBOLS, "meanings": STATUSES, "heading": heading, "caption": caption}
+        named = {"columns": COLUMNS, "symbols": SYMBOLS, "meanings": STATUSES, "heading": heading, "caption": caption, "lead": lead}
         return environment.get_template("page.html.j2").render(report=report, style=style, **named) + "\n"
 
     def _unused(self, name: str) -> str:

@@ -21,7 +21,7 @@ def load_judged(
     attacks: Path, verdict: Path, *, datasets: list[str], methods: list[str], seeds: list[int], strengths: dict[str, Strengths]
 ) -> pd.DataFrame:
     """Cells as `load_cells`, of what stage verdict ran on every image, and of `robust`: an image counts as right only if the model
-    gets it right as it is and under every l-inf attack at the headline's eps that either stage ran."""
+    gets it right as it is and under every l-inf attack of either stage at the headline's eps or a smaller one."""
     frames = []
     for dataset in datasets:
         eps = strengths[dataset].headline_eps
@@ -38,7 +38,7 @@ def load_judged(
 def worst_case(judged: pd.DataFrame, other: pd.DataFrame, eps: float) -> pd.DataFrame:
     """Outcomes of the two stages for one model -> a row per image under `robust`. Raises ValueError where they are not of the same
     images."""
-    linf = other[is_close(other["eps"], eps) & (other["attack"] != CW) & ~other["attack"].str.startswith(NOISE)]
+    linf = other[(other["eps"] < eps + 1e-6) & (other["attack"] != CW) & ~other["attack"].str.startswith(NOISE)]
     ours = judged[(is_close(judged["eps"], eps) & ~judged["attack"].str.startswith(AUTOATTACK_L2)) | (judged["attack"] == "clean")]
     if set(linf["image"]) != set(ours["image"]):
         raise ValueError("stages attack and verdict ran on different images; run `dvc repro`")
@@ -46,20 +46,23 @@ def worst_case(judged: pd.DataFrame, other: pd.DataFrame, eps: float) -> pd.Data
     return rows.reset_index().assign(attack=ROBUST, eps=eps, mse=float("nan"))
 
 
-def load_parts(folder: Path, *, datasets: list[str], methods: list[str], seeds: list[int]) -> pd.DataFrame:
-    """What each part of AutoAttack did: dataset, method, seed, suite, attack, eps, images (all of them), broken (% of all images,
-    by this part), left (% of all images right after it), in the order in which they ran."""
+def load_parts(folder: Path, *, datasets: list[str], methods: list[str], seeds: list[int], names: list[str]) -> pd.DataFrame:
+    """What each of the parts `names` of AutoAttack did, in their order: dataset, method, seed, suite, attack, eps, images (all of
+    them), broken (% of all images, by this part), left (% of all images right after it). A part that had nothing left to do broke
+    nothing."""
     rows = []
     for dataset in datasets:
         for method in methods:
             for seed in seeds:
                 outcomes = pd.read_parquet(verdict_file(folder, dataset, method, seed, "outcomes.parquet"), columns=COLUMNS)
                 for suite in (AUTOATTACK, AUTOATTACK_L2):
-                    images = (outcomes["attack"] == suite).sum()
-                    parts = outcomes[outcomes["attack"].str.startswith(f"{suite}/")]
-                    for attack, part in parts.groupby("attack", sort=False):
-                        broken, left = (100 * count / images for count in ((~part["correct"]).sum(), part["correct"].sum()))
-                        rows.append((dataset, method, seed, suite, attack, part["eps"].iloc[0], images, broken, left))
+                    whole = outcomes[outcomes["attack"] == suite]
+                    for name in names if len(whole) else []:
+                        correct = outcomes.loc[outcomes["attack"] == f"{suite}/{name}", "correct"]
+                        broken, left = (100 * count / len(whole) for count in ((~correct).sum(), correct.sum()))
+                        rows.append(
+                            (dataset, method, seed, suite, f"{suite}/{name}", whole["eps"].iloc[0], len(whole), broken, left)
+                        )
     return pd.DataFrame(rows, columns=["dataset", "method", "seed", "suite", "attack", "eps", "images", "broken", "left"])
 
 

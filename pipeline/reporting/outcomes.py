@@ -12,6 +12,7 @@ import pandas as pd
 
 PAPER_METHODS = ("softmax_fs", "at", "center", "pcl", "hcp", "hcp_fs", "hcp_m_p", "hcp_m_np", "hcp_p_np", "hcp_at")
 PAPER_ATTACKS = ("clean", "fgsm", "bim", "mim")
+LINF = ("fgsm", "bim", "mim", "pgd")  # of the two papers
 NOISE = "noise_"  # noise_sample and noise_batch: the noise measurement under either stop rule
 ADAPTIVE = "adaptive_"  # adaptive_fgsm and so on: the attack on CE + prototype loss
 CW = "cw"  # its column eps holds the first value of the constant c

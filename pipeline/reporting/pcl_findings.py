@@ -29,9 +29,9 @@ from pipeline.reporting.findings import (
     value_of,
 )
 from pipeline.reporting.markdown import attack_text
-from pipeline.reporting.outcomes import CW
+from pipeline.reporting.outcomes import CW, LINF
 from pipeline.reporting.pcl_cost import RATIO
-from pipeline.reporting.pcl_tables import ADAPTIVE_SETTING, LINF, PCL_FAMILY, WHITE_BOX
+from pipeline.reporting.pcl_tables import ADAPTIVE_SETTING, PCL_FAMILY, WHITE_BOX
 
 LAYERS = ("pcl_5", "pcl_4", "pcl_3", "pcl_2", "pcl_1")  # table 11, deepest first
 CLAIMS = (

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from pipeline.reporting.outcomes import ADAPTIVE, NOISE, Strengths, at_strengths
+from pipeline.reporting.outcomes import ADAPTIVE, LINF, NOISE, Strengths, at_strengths
 from pipeline.reporting.published import pcl_published
 from pipeline.reporting.tables import CELL, accuracy_rows, beside_published, rounded
 
@@ -16,7 +16,6 @@ COLUMNS = [
     *("dataset", "setting", "method", "label", "attack", "eps", "metric", "published", "measured", "difference"),
     *("images", "ci95_low", "ci95_high", "seeds", "seed_std"),
 ]
-LINF = ("fgsm", "bim", "mim", "pgd")
 PCL_FAMILY = ("pcl_deep", "pcl_at_fgsm", "pcl_at_pgd")
 COMPARED = ("softmax_fs", "at_fgsm", "yu", "input_gradient", "adp", "madry", *PCL_FAMILY)
 SOURCES = ("vgg", "vgg_at_fgsm", "madry", "pcl_at_pgd")

@@ -132,7 +132,7 @@ def made_section(run: Run) -> Section:
     parts: list[str | Fold] = [
         "## How it was made",
         made_table(run.seeds),
-        "Times of the stages' last runs on this machine, without Python's start:",
+        "Times of the stages on this machine when this page was written, of each the last process, without Python's start:",
         times_table(run.times),
         params,
         "## How to make this page again",

@@ -11,7 +11,6 @@ from pipeline.reporting.outcomes import Strengths
 from pipeline.reporting.verdict import STATUSES, papers_attack, row_of
 
 SYMBOLS = dict(zip(STATUSES, ("✓", "!", "✗", "○"), strict=True))  # beside the words: a status is never told by colour alone
-PAPER_ATTACKS = ("fgsm", "bim", "mim", "pgd")
 COLUMNS = ("clean", "paper's attack", "adaptive", "AutoAttack", "robust")
 SUITES = {"paper": "paper", "autoattack": "AutoAttack", "autoattack_l2": "AutoAttack, l2", "adaptive": "adaptive"}
 NAMES = {
@@ -20,14 +19,13 @@ NAMES = {
     "fab_t": "FAB-T",
     "square": "Square",
     "dlr": "APGD, DLR",
+    "ce": "APGD, cross entropy",
     "joint": "APGD, joint loss",
     "joint_t": "APGD-T, joint loss",
     "features": "APGD, features",
     "adaptive": "adaptive",
     "autoattack": "AutoAttack",
     "autoattack_l2": "AutoAttack, l2",
-    "clean": "clean",
-    "robust": "robust",
     "unbounded": "PGD, unbounded",
     "noise": "noise",
 }
@@ -140,14 +138,22 @@ def heading(verdict: Verdict) -> str:
     return f"Verdict: {verdict.dataset}, l-inf eps {verdict.eps:g}"
 
 
-def caption(verdict: Verdict, autoattack: str) -> str:
-    """What the columns mean; autoattack: which version of it."""
-    how = "as published" if autoattack == "standard" else "not the standard version, see autoattack in params.yaml"
+def lead(verdict: Verdict) -> str:
+    """What stands above the table."""
     return (
-        f"Accuracy in % on {verdict.images} test images with its 95 % interval; always answering the same class gets "
-        f"{verdict.chance:.1f} %. Paper's attack: the strongest of FGSM, BIM, MIM and PGD. Adaptive: an attacker who knows the "
-        f"defence, its prototypes too where it has any. AutoAttack: {autoattack}, {how}. Robust: right under all attacks at "
-        "once, image by image. Flags: checks for masked gradients that warn; the card of the model has them."
+        f"{verdict.images} test images. Robust: the worst case over all attacks, image by image. Chance, the same answer to all: "
+        f"{verdict.chance:.1f} %."
+    )
+
+
+def caption(autoattack: str) -> str:
+    """What the columns mean; autoattack: which version of it."""
+    how = "as published" if autoattack == "standard" else "weaker than the standard version, docs/autoattack.md says by how much"
+    return (
+        "Accuracy in % with its 95 % interval. Paper's attack: the strongest of FGSM, BIM, MIM and PGD. Adaptive: an attacker who "
+        f"knows the defence, its prototypes too where it has any. AutoAttack: {autoattack}, {how}. Robust: right under every l-inf "
+        "attack that was made on the model at this eps or a smaller one. Flags: checks for masked gradients that warn; the card of "
+        "the model has them."
     )
 
 
@@ -164,4 +170,5 @@ def verdict_markdown(verdict: Verdict, autoattack: str) -> str:
         status = f"{SYMBOLS[line.status]} {line.status}" + (f": {line.note}" if line.note else "")
         rows.append({"method": f"[{line.label}](#{line.anchor})", "status": status, **values, "flags": str(line.flags)})
     table = pd.DataFrame(rows).rename(columns={"AutoAttack": f"AutoAttack ({autoattack})"})
-    return "\n\n".join([f"## {heading(verdict)}", "\n".join(names), markdown_table(table), caption(verdict, autoattack)])
+    parts = [f"## {heading(verdict)}", lead(verdict), "\n".join(names), markdown_table(table), caption(autoattack)]
+    return "\n\n".join(parts)

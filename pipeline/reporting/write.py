@@ -85,18 +85,19 @@ def write_verdict(
     chosen: dict[str, list[Any]],
     strengths: dict[str, Strengths],
     labels: dict[str, str],
-    square: list[str],
+    parts: dict[str, str],
 ) -> None:
     """verdict.csv, verdict_status.csv, broken.csv, curves.csv and masking.csv in `out`, and summary.json beside it. data: the
-    folder of attacks/ and verdict/; chosen: datasets, methods and seeds; square: `masking_frame`."""
+    folder of attacks/ and verdict/; chosen: datasets, methods and seeds; parts: of AutoAttack, which attack each is."""
     judged = load_judged(data / "attacks", data / "verdict", strengths=strengths, **chosen)
-    parts = load_parts(data / "verdict", **chosen)
-    masking = masking_frame(cells, judged, parts, transfer, data / "verdict", strengths=strengths, labels=labels, square=square)
+    of_parts = load_parts(data / "verdict", names=list(parts), **chosen)
+    square = [part for part, attack in parts.items() if attack == "square"]
+    masking = masking_frame(cells, judged, of_parts, transfer, data / "verdict", strengths=strengths, labels=labels, square=square)
     verdicts = verdict_frame(cells, judged, strengths, labels)
     tables = {
         "verdict": verdicts,
         "verdict_status": status_frame(verdicts, masking),
-        "broken": broken_frame(cells, judged, parts, strengths, labels),
+        "broken": broken_frame(cells, judged, of_parts, strengths, labels),
         "curves": curves_frame(cells, judged, labels),
         "masking": masking,
     }
