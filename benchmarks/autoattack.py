@@ -176,7 +176,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.autoattack", description=__doc__)
     parser.add_argument("--dataset", default="digits", help="of params.yaml, trained by make repro (default: %(default)s)")
     parser.add_argument("--methods", nargs="+", default=["softmax_fs", "pcl_deep", "hcp_at", "madry"], help="default: %(default)s")
-    parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS), help="beside ours (default: all)")
+    parser.add_argument(
+        "--peers", nargs="*", choices=PEERS, default=["torchattacks", "art"], help="beside ours (default: %(default)s)"
+    )
     parser.add_argument("--images", type=int, default=200, help="the first so many of the test split (default: %(default)s)")
     parser.add_argument("--linf", nargs="*", type=float, default=[0.1, 0.15], help="eps in l-inf (default: %(default)s)")
     parser.add_argument("--l2", nargs="*", type=float, default=[0.6], help="eps in l2 (default: %(default)s)")

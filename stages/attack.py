@@ -7,8 +7,9 @@ from pipeline.lookups import LOOKUPS
 
 
 def main(dataset: str, method: str, seed: int) -> None:
-    """Attacks one model with every attack of run.attacks at every eps of the data set, and measures the noise that it takes to fool
-    it (hcp table 3). Writes outcomes by image, features and adversarial images to data/attacks/DATASET/METHOD/SEED."""
+    """Attacks one model with every attack of run.attacks at every eps of the data set, and as params.yaml, measure, says: with C&W,
+    at further eps, with what knows the prototypes, with as much noise as it takes. Writes outcomes by image, features and
+    adversarial images to data/attacks/DATASET/METHOD/SEED."""
     attack_model(load_params(lookups=LOOKUPS), dataset, method, seed)
 
 
