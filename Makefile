@@ -16,7 +16,7 @@ help:  ## this list
 # Stages of one level do not need each other, so JOBS of them run side by side, a few to each dvc process; the closing dvc repro does
 # what is left. Alone it does all of it, one stage after the other.
 repro: $(INSTALLED)  ## install what is missing, then everything: data, training, attacks, tables, figures, report (JOBS at a time)
-	@if [ "$(JOBS)" -gt 1 ]; then for level in data pretrain 'finetune|scratch|planes' 'attack|verdict'; do \
+	@if [ "$(JOBS)" -gt 1 ]; then for level in data pretrain 'finetune|scratch|planes' 'attack|verdict|transfer'; do \
 		dvc stage list --name-only | grep -E "^($$level)@" | xargs -r -P $(JOBS) -n 3 dvc --wait-for-lock repro -s || exit 1; \
 	done; fi
 	dvc repro
