@@ -381,7 +381,7 @@ LAYOUT = """<script>addEventListener("load", () => {
     return [left, top, right, bottom]; };
   const found = { scroll: document.documentElement.scrollWidth, inner: innerWidth, table: box("table.verdict"),
     short: box(".short"), looked: box("tbody.only-looked-robust"), images: [...document.images].map((i) => i.naturalWidth),
-    wide: [...document.querySelectorAll(".verdict td.number")].filter((c) => c.scrollWidth > c.clientWidth + 1).length };
+    wide: [...document.querySelectorAll(".verdict td, .verdict th")].filter((c) => c.scrollWidth > c.clientWidth + 1).length };
   document.body.dataset.layout = JSON.stringify(found);
   parent.postMessage(document.body.dataset.layout, "*");
 });</script>"""
