@@ -30,7 +30,7 @@ check: $(INSTALLED)  ## ruff and mypy
 	ruff format --check .
 	mypy
 
-ui: $(INSTALLED)  ## MLflow's comparison of the attacked models, on http://127.0.0.1:$(PORT)
+ui: $(INSTALLED)  ## MLflow's comparison of the verdicts on all models, on http://127.0.0.1:$(PORT)
 	python -m pipeline.ui $(PORT)
 
 lock: $(INSTALLED)  ## pin the newest versions that pyproject.toml allows

@@ -1,4 +1,4 @@
-"""python -m pipeline.ui PORT: the MLflow UI on loopback, with a link that opens the attacked models side by side."""
+"""python -m pipeline.ui PORT: the MLflow UI on loopback, with a link that opens the verdicts on all models side by side."""
 
 import json
 import socket
@@ -34,9 +34,9 @@ def _over(spooled: Path) -> bool:
 
 
 def comparison_path(uri: str) -> str:
-    """Path of MLflow's compare page for the newest run of each model in experiment `robustness`, or of the start page."""
+    """Path of MLflow's compare page for the newest run of each model in experiment `verdict`, or of the start page."""
     client = open_store(uri)
-    experiment = client.get_experiment_by_name("robustness")
+    experiment = client.get_experiment_by_name("verdict")
     if experiment is None:
         return "/"
     runs: dict[str, str] = {}

@@ -357,9 +357,9 @@ def test_a_store_deleted_under_the_writer_gets_the_next_runs(tmp_path: Path, emp
 def test_the_comparison_link_names_the_newest_run_of_each_model() -> None:
     assert comparison_path(store_uri("")) == "/"
     for name, key in (("digits hcp 0", "old"), ("digits hcp 0", "new"), ("digits at 0", "at")):
-        with track(**options(experiment="robustness", name=name, key=key)):
+        with track(**options(experiment="verdict", name=name, key=key)):
             pass
-    by_key = {run.data.tags["content_key"]: run.info.run_id for run in runs("robustness")}
+    by_key = {run.data.tags["content_key"]: run.info.run_id for run in runs("verdict")}
     link = comparison_path(store_uri(""))
     assert by_key["new"] in link
     assert by_key["at"] in link
