@@ -362,6 +362,7 @@ def test_a_run_with_every_method_gives_every_figure_and_the_report(profile: Path
             assert len(image.convert("RGB").getcolors(1 << 24) or []) > 10
         assert f"figures/pcl_figure{number}.png" in text
     assert text.count("## PCL Table") == 10
+    assert text.count("what the strongest leave stands in the verdict") == 2 + 9  # under every table of accuracy under attack
     assert max(len(line) for line in text.splitlines()) < 2000
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline.reporting.findings import WEAK, too_weak, value_of
-from pipeline.reporting.markdown import grid, interval_text, name_attack, published_text, run_text, value_text
+from pipeline.reporting.markdown import NOT_THE_WORST, grid, interval_text, name_attack, published_text, run_text, value_text
 from pipeline.reporting.outcomes import CW
 from pipeline.reporting.pcl_tables import ADAPTIVE_SETTING, TABLES, UNKNOWN, WHITE_BOX
 from pipeline.reporting.published import published_value
@@ -14,7 +14,7 @@ from pipeline.reporting.published import published_value
 Text = Callable[[pd.Series], str]
 LEGEND = (
     "A cell is the accuracy in % with its 95 % Wilson interval (images of one seed), then the published value and measured minus "
-    "published where the paper has the data set and strength."
+    f"published where the paper has the data set and strength. {NOT_THE_WORST}"
 )
 BEST = "The most robust method in bold."
 LEGENDS = {
