@@ -1,6 +1,7 @@
 """Fixtures that several test files share, and --slow."""
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -57,3 +58,20 @@ def trained_once(digits: tuple[Tensor, Tensor]) -> nn.Module:
 def trained(trained_once: nn.Module) -> nn.Module:
     """A copy for each test: other libraries leave gradients behind."""
     return copy.deepcopy(trained_once)
+
+
+def check_untouched(attack: Callable[[nn.Module, Tensor, Tensor], Tensor], model: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    """That an attack leaves the model (modes, weights, gradients) and what it is given as they were."""
+    x, y = digits[0].clone(), digits[1].clone()
+    model.train()
+    model[-1].eval()  # a part with a mode of its own
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    modes = [module.training for module in model.modules()]
+    attack(model, x, y)
+    assert [module.training for module in model.modules()] == modes
+    model.eval()
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert torch.equal(x, digits[0])
+    assert torch.equal(y, digits[1])
+    assert not x.requires_grad

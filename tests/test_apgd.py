@@ -8,6 +8,7 @@ import pytest
 import torch
 from art.attacks.evasion import AutoProjectedGradientDescent
 from art.estimators.classification import PyTorchClassifier
+from conftest import check_untouched
 from torch import Tensor, nn
 
 from pipeline.attacks.apgd import apgd, apgd_targeted
@@ -205,19 +206,7 @@ def test_result_stays_in_the_ball_and_the_image_range(
 
 @pytest.mark.parametrize("name", BOTH)
 def test_model_and_inputs_are_left_as_they_were(name: str, trained: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
-    x, y = digits[0].clone(), digits[1].clone()
-    trained.train()
-    trained[-1].eval()  # a part with a mode of its own
-    before = {name: value.clone() for name, value in trained.state_dict().items()}
-    modes = [module.training for module in trained.modules()]
-    BOTH[name](trained, x, y, 0.05, norm="l2", generator=seeded())
-    assert [module.training for module in trained.modules()] == modes
-    trained.eval()
-    assert all(torch.equal(value, before[name]) for name, value in trained.state_dict().items())
-    assert all(parameter.grad is None for parameter in trained.parameters())
-    assert torch.equal(x, digits[0])
-    assert torch.equal(y, digits[1])
-    assert not x.requires_grad
+    check_untouched(lambda m, x, y: BOTH[name](m, x, y, 0.05, norm="l2", generator=seeded()), trained, digits)
 
 
 @pytest.mark.parametrize("name", BOTH)

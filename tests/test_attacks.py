@@ -10,6 +10,7 @@ import pytest
 import torch
 from art.attacks.evasion import BasicIterativeMethod, FastGradientMethod, MomentumIterativeMethod, ProjectedGradientDescentPyTorch
 from art.estimators.classification import PyTorchClassifier
+from conftest import check_untouched
 from foolbox.attacks.gradient_descent_base import normalize_lp_norms
 from torch import Tensor, nn
 
@@ -134,19 +135,7 @@ def test_result_stays_in_the_ball_and_the_image_range(
 
 @pytest.mark.parametrize("name", [*ALL, *CW])
 def test_model_and_inputs_are_left_as_they_were(name: str, trained: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
-    x, y = digits[0].clone(), digits[1].clone()
-    trained.train()
-    trained[-1].eval()  # a part with a mode of its own
-    before = {name: value.clone() for name, value in trained.state_dict().items()}
-    modes = [module.training for module in trained.modules()]
-    (ALL | CW)[name](trained, x, y, EPS)
-    assert [module.training for module in trained.modules()] == modes
-    trained.eval()
-    assert all(torch.equal(value, before[name]) for name, value in trained.state_dict().items())
-    assert all(parameter.grad is None for parameter in trained.parameters())
-    assert torch.equal(x, digits[0])
-    assert torch.equal(y, digits[1])
-    assert not x.requires_grad
+    check_untouched(lambda m, x, y: (ALL | CW)[name](m, x, y, EPS), trained, digits)
 
 
 @pytest.mark.parametrize("name", FOOLBOX)

@@ -6,6 +6,7 @@ import foolbox
 import numpy as np
 import pytest
 import torch
+from conftest import check_untouched
 from scipy.optimize import linprog, minimize
 from torch import Tensor, nn
 
@@ -187,19 +188,7 @@ def test_steps_to_the_planes_of_the_objective_until_the_model_is_wrong() -> None
 
 
 def test_model_and_inputs_are_left_as_they_were(trained: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
-    x, y = digits[0].clone(), digits[1].clone()
-    trained.train()
-    trained[-1].eval()  # a part with a mode of its own
-    before = {name: value.clone() for name, value in trained.state_dict().items()}
-    modes = [module.training for module in trained.modules()]
-    fab(trained, x, y, 0.3, norm="l2", steps=3, targets=2, restarts=2)
-    assert [module.training for module in trained.modules()] == modes
-    trained.eval()
-    assert all(torch.equal(value, before[name]) for name, value in trained.state_dict().items())
-    assert all(parameter.grad is None for parameter in trained.parameters())
-    assert torch.equal(x, digits[0])
-    assert torch.equal(y, digits[1])
-    assert not x.requires_grad
+    check_untouched(lambda m, x, y: fab(m, x, y, 0.3, norm="l2", steps=3, targets=2, restarts=2), trained, digits)
 
 
 @pytest.mark.parametrize("norm", NORMS)

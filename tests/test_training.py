@@ -40,6 +40,12 @@ class Killed(BaseException):
     """Stands for the signal that ends a process in the middle of an epoch."""
 
 
+PLAIN: dict[str, Any] = {  # what `fit` is told where a test is about something else
+    **{"adversary": clean_only, "precision": "fp32", "awp": None, "keep": "last", "params": {}},
+    **{"validate": lambda: {"validation_accuracy": 0.0}, "on_epoch": lambda row, rate: None},
+}
+
+
 def new_model(layers: list[str]) -> tuple[SmallCNN, Criterion]:
     torch.manual_seed(3)
     network = SmallCNN(10, torch.tensor([0.3]), torch.tensor([0.4]), widths=[8, 8, 8, 16], branch=6, penultimate=12)
@@ -339,14 +345,8 @@ def test_auxiliary_classifiers_learn_with_the_network_and_stay_out_of_it(digits:
         batches=partial(training_batches, images, labels, batch_size=32, pad=0, flip=False),
         images=len(images),
         epochs=15,
-        adversary=clean_only,
-        precision="fp32",
-        awp=None,
-        validate=lambda: {"validation_accuracy": 0.0},
-        keep="last",
         checkpoint=tmp_path / "a.pt",
-        params={},
-        on_epoch=lambda row, rate: None,
+        **PLAIN,
     )
     assert rows[-1]["ce[layer3]"] < 0.8 * rows[0]["ce[layer3]"]
     assert all(not torch.equal(before[name], value) for name, value in criterion.state_dict().items())
@@ -402,14 +402,8 @@ def test_the_input_gradient_penalty_makes_gradients_smaller(digits: tuple[Tensor
             batches=partial(training_batches, images, labels, batch_size=32, pad=0, flip=False),
             images=len(images),
             epochs=8,
-            adversary=clean_only,
-            precision="fp32",
-            awp=None,
-            validate=lambda: {"validation_accuracy": 0.0},
-            keep="last",
             checkpoint=tmp_path / f"{weight}.pt",
-            params={},
-            on_epoch=lambda row, rate: None,
+            **PLAIN,
         )
         x = digits[0].float().requires_grad_()
         ce = nn.functional.cross_entropy(network.eval()(x), labels, reduction="sum")
@@ -446,14 +440,8 @@ def test_a_clipped_step_has_the_length_that_params_allow(digits: tuple[Tensor, T
             batches=lambda generator: iter([(x, y)]),
             images=32,
             epochs=1,
-            adversary=clean_only,
-            precision="fp32",
-            awp=None,
-            validate=lambda: {"validation_accuracy": 0.0},
-            keep="last",
             checkpoint=tmp_path / f"{clip}.pt",
-            params={},
-            on_epoch=lambda row, rate: None,
+            **PLAIN,
         )
         lengths[clip] = (torch.cat([p.detach().flatten() for p in network.parameters()]) - before).norm().item()
     assert lengths[1e-3] == pytest.approx(1e-4, rel=1e-2)

@@ -43,8 +43,7 @@ def masking_table(rows: pd.DataFrame) -> str:
     several = rows["seed"].nunique() > 1
     lines = []
     for _, row in rows.iterrows():
-        unit = "" if pd.isna(row["unit"]) else f" {row['unit']}"
-        value, threshold = ("-" if pd.isna(row[name]) else f"{row[name]:.4g}{unit}" for name in ("value", "threshold"))
+        value, threshold = (f"{row[name]:.4g} {row['unit']}" for name in ("value", "threshold"))
         line = {"check": f"{row['check']}: {row['what']}", "value": value, "threshold": threshold}
         lines.append({**({"seed": str(row["seed"])} if several else {}), **line, "result": "pass" if row["passed"] else "**warn**"})
     return markdown_table(pd.DataFrame(lines)) if lines else "No check was made."
