@@ -1,8 +1,10 @@
-"""What every stage script shares on the command line: arguments, --help, errors without a traceback and how long it took."""
+"""What every stage script shares on the command line: arguments, --help, what starts it in place of python, errors without a
+traceback and how long it took."""
 
 import argparse
 import json
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -10,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 TIMES = Path(".ckpt/times")  # the report sums them up
+HEAVY = ("train", "attack", "verdict", "transfer", "planes", "cost")  # the stages that PIPELINE_LAUNCH starts
 
 
 def run_stage(main: Callable[..., None], **arguments: str) -> None:
@@ -19,20 +22,35 @@ def run_stage(main: Callable[..., None], **arguments: str) -> None:
     parser = argparse.ArgumentParser(
         prog=f"python -m stages.{script}",
         description=main.__doc__,
-        epilog="Reads params.yaml in the current folder. PIPELINE_TRACEBACK=1 shows where an error came from.",
+        epilog="Reads params.yaml in the current folder. PIPELINE_TRACEBACK=1 shows where an error came from; PIPELINE_LAUNCH is "
+        "what runs a stage in place of python, such as 'torchrun --nproc-per-node 2' (docs/parallel.md).",
     )
     for name, help_text in arguments.items():
         parser.add_argument(name, help=help_text, type=int if name == "seed" else str)
     values = vars(parser.parse_args())
     start = time.monotonic()
     try:
+        launch(script, [str(value) for value in values.values()])
         main(*values.values())
     except (ValueError, OSError) as error:
         if os.environ.get("PIPELINE_TRACEBACK"):
             raise
         print(f"error: {error} (PIPELINE_TRACEBACK=1 shows where)", file=sys.stderr)
         sys.exit(2)
-    write_time(script, [str(value) for value in values.values()], time.monotonic() - start)
+    if os.environ.get("RANK", "0") == "0":  # of torchrun
+        write_time(script, [str(value) for value in values.values()], time.monotonic() - start)
+
+
+def launch(script: str, values: list[str]) -> None:
+    """Where PIPELINE_LAUNCH is set, that command runs a heavy stage, here and now, instead of this process."""
+    command = shlex.split(os.environ.get("PIPELINE_LAUNCH", ""))
+    if not command or script not in HEAVY:
+        return
+    del os.environ["PIPELINE_LAUNCH"]  # what it starts is not to start it again
+    try:
+        os.execvp(command[0], [*command, "-m", f"stages.{script}", *values])
+    except FileNotFoundError:
+        raise ValueError(f"PIPELINE_LAUNCH: {command[0]} is not on the PATH") from None
 
 
 def write_time(script: str, values: list[str], seconds: float) -> None:

@@ -2,6 +2,7 @@
 
 from pipeline.cli import run_stage
 from pipeline.config import load_params
+from pipeline.distributed import process_group
 from pipeline.jobs.attack import attack_model
 from pipeline.lookups import LOOKUPS
 
@@ -10,7 +11,8 @@ def main(dataset: str, method: str, seed: int) -> None:
     """Attacks one model with every attack of run.attacks at every eps of the data set, and as params.yaml, measure, says: with C&W,
     at further eps, with what knows the prototypes, with as much noise as it takes. Writes outcomes by image, features and
     adversarial images to data/attacks/DATASET/METHOD/SEED."""
-    attack_model(load_params(lookups=LOOKUPS), dataset, method, seed)
+    with process_group():
+        attack_model(load_params(lookups=LOOKUPS), dataset, method, seed)
 
 
 if __name__ == "__main__":

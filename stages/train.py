@@ -2,6 +2,7 @@
 
 from pipeline.cli import run_stage
 from pipeline.config import load_params
+from pipeline.distributed import process_group
 from pipeline.jobs.train import train_model
 from pipeline.lookups import LOOKUPS
 
@@ -9,7 +10,8 @@ from pipeline.lookups import LOOKUPS
 def main(dataset: str, method: str, seed: int) -> None:
     """Trains one model: from random weights, or from the softmax model of the same data set and seed if the method's init says so.
     Writes models/DATASET/METHOD/SEED.pt and metrics/training/DATASET/METHOD/SEED.csv. Killed, it goes on from its last epoch."""
-    train_model(load_params(lookups=LOOKUPS), dataset, method, seed)
+    with process_group():
+        train_model(load_params(lookups=LOOKUPS), dataset, method, seed)
 
 
 if __name__ == "__main__":

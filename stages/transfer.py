@@ -2,6 +2,7 @@
 
 from pipeline.cli import run_stage
 from pipeline.config import load_params
+from pipeline.distributed import process_group
 from pipeline.jobs.transfer import transfer_attacks
 from pipeline.lookups import LOOKUPS
 
@@ -9,7 +10,8 @@ from pipeline.lookups import LOOKUPS
 def main(dataset: str, seed: int) -> None:
     """Makes adversarial images on each of transfer.sources and shows them to every method of the run (pcl tables 3 and 13). Writes
     data/transfer/DATASET/SEED.csv."""
-    transfer_attacks(load_params(lookups=LOOKUPS), dataset, seed)
+    with process_group():
+        transfer_attacks(load_params(lookups=LOOKUPS), dataset, seed)
 
 
 if __name__ == "__main__":

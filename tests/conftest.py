@@ -60,6 +60,19 @@ def trained(trained_once: nn.Module) -> nn.Module:
     return copy.deepcopy(trained_once)
 
 
+def seeded_resnet() -> nn.Module:
+    """ResNet-110 for 32x32 colour images, float64, with batch norms that are not at rest."""
+    from pipeline.models.resnet110 import ResNet110
+
+    torch.manual_seed(0)
+    model = ResNet110(10, torch.full((3,), 0.4), torch.full((3,), 0.2), blocks=12, branch=8, penultimate=16).double()
+    for part in model.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            for tensor in (part.weight.data, part.running_var, part.bias.data, part.running_mean):
+                tensor.uniform_(0.5, 1.5)
+    return model.eval()
+
+
 def check_untouched(attack: Callable[[nn.Module, Tensor, Tensor], Tensor], model: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
     """That an attack leaves the model (modes, weights, gradients) and what it is given as they were."""
     x, y = digits[0].clone(), digits[1].clone()

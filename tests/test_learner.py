@@ -15,6 +15,7 @@ from pipeline.config import Params, load_params
 from pipeline.data.image_set import ImageSet, Splits
 from pipeline.jobs.learner import build_network, load_model, method_adversary, new_learner
 from pipeline.training.state import Learner
+from pipeline.training.twin import OnTwin
 
 CPU = torch.device("cpu")
 
@@ -126,8 +127,9 @@ def test_adversarial_training_is_as_params_say(
 ) -> None:
     params = load_params(ROOT / "params.yaml")
     adversary = method_adversary(params.methods[method], params.datasets["digits"].training)
-    assert isinstance(adversary, partial)
-    chosen = dict(adversary.keywords)
+    assert isinstance(adversary, OnTwin)
+    assert isinstance(adversary.adversary, partial)
+    chosen = dict(adversary.adversary.keywords)
     attack = chosen.pop("attack")
     assert attack.func.__name__ == name
     assert attack.keywords == ({"steps": 10, "rel_step_size": 0.25} if name == "pgd" else {})

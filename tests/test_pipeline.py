@@ -222,7 +222,9 @@ def test_white_box_transfer_is_what_the_attack_stage_measured(profile: Path) -> 
     outcomes = pd.read_parquet(profile / "data/attacks/digits/softmax_fs/0/outcomes.parquet")
     for row in table[table.target == "softmax_fs"].itertuples():
         own = outcomes[(outcomes.attack == row.attack) & (outcomes.eps == row.eps)]
-        assert row.accuracy == pytest.approx(100 * own.correct.mean(), abs=1e-3)
+        # there an image rests once it is misclassified, here its last point counts: the images are to fool other models
+        measured = 100 * own.correct.mean()
+        assert row.accuracy >= measured - 1e-3 if row.attack == "bim" else row.accuracy == pytest.approx(measured, abs=1e-3)
         assert row.images == len(own)
         assert row.eps == (0.1 if row.attack == "cw" else 0.15)
 

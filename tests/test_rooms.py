@@ -12,8 +12,8 @@ ROOMS = {  # room: what else of ours it may import; data flows one way
     "models": set(),
     "losses": set(),
     "attacks": {"losses"},
-    "training": {"models", "losses", "attacks", "checkpoint", "files"},
-    "evaluation": {"models", "losses", "attacks"},
+    "training": {"models", "losses", "attacks", "checkpoint", "distributed", "files"},
+    "evaluation": {"models", "losses", "attacks", "distributed"},
     "reporting": set(),
     "jobs": {
         "attacks",
@@ -22,6 +22,7 @@ ROOMS = {  # room: what else of ours it may import; data flows one way
         "config",
         "data",
         "device",
+        "distributed",
         "evaluation",
         "files",
         "losses",

@@ -1,5 +1,6 @@
-"""Attacks by the name that params.yaml uses. Each takes (model, x, y, eps, *, options, generator, objective) and returns x_adv;
-`cw` takes its constant c for eps and no objective, it has one of its own. `apgd_targeted` and `fab` take an `Aimed` one."""
+"""Attacks by the name that params.yaml uses. Each takes (model, x, y, eps, *, options, generator, objective, batch_size, done) and
+returns x_adv; `cw` takes its constant c for eps and no objective, it has one of its own. `apgd_targeted` and `fab` take an `Aimed`
+one."""
 
 from collections.abc import Callable
 
@@ -26,3 +27,4 @@ ATTACKS: dict[str, Callable[..., Tensor]] = {
     "square": square,
 }
 AIMED = ("apgd_targeted", "fab")  # those whose objective is told a wrong class of each image
+ITERATED = ("bim", "mim", "pgd")  # those that go on from a misclassified image unless `stop` says otherwise

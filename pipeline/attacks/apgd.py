@@ -1,14 +1,15 @@
 """Auto-PGD, untargeted and targeted: PGD with momentum that chooses its step size by itself. Croce and Hein, arXiv:2003.01690,
 algorithm 1 and section 5; two of the four parts of AutoAttack."""
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, NamedTuple, get_args
 
 import torch
 from annotated_types import Ge, Gt, Lt
 from torch import Generator, Tensor, nn
 
 from pipeline.attacks.objective import Aimed, Objective, cross_entropy, targeted_dlr, wrong_classes
-from pipeline.attacks.steps import evaluating
+from pipeline.attacks.steps import Done, evaluating, nobody
+from pipeline.attacks.tries import Tries, Try, best_of_each, logits_of
 
 Norm = Literal["linf", "l2"]
 
@@ -29,18 +30,21 @@ def apgd(
     rho: Annotated[float, Gt(0), Lt(1)] = RHO,
     generator: Generator | None = None,
     objective: Objective = cross_entropy,
+    batch_size: int | None = None,
+    done: Done = nobody,
 ) -> Tensor:
     """`steps` steps up the objective from a random point, up to `restarts` times. x: (B, C, H, W) in [0, 1], y: (B,) -> x_adv, same
     shape and range, |x_adv - x| <= eps in `norm`: of each image the first point that the model gets wrong (x where it does so
     already), else the one where the objective was highest.
 
-    rho: the share of the steps between two checkpoints that must go up for the step size to stay.
+    rho: the share of the steps between two checkpoints that must go up for the step size to stay. batch_size: how many tries are at
+    work at once, as many as images if None; one that ends makes room for the next.
     """
 
     def aimed(model: nn.Module, x: Tensor, y: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         return objective(model, x, y)  # away from y, towards no class of our choice
 
-    return _restarted(model, x, y, eps, norm, steps, 1, restarts, rho, generator, aimed)
+    return _restarted(model, x, y, eps, norm, steps, 1, restarts, rho, generator, aimed, batch_size, done)
 
 
 @torch.no_grad()
@@ -56,11 +60,13 @@ def apgd_targeted(
     norm: Norm = "linf",
     generator: Generator | None = None,
     objective: Aimed = targeted_dlr,
+    batch_size: int | None = None,
+    done: Done = nobody,
 ) -> Tensor:
     """APGD towards each of the `targets` best wrong classes of the clean image (all of them where there are fewer), best first, on
     the images that are still right. Shapes, range and result as `apgd`'s. Raises ValueError for fewer than 4 classes, unless
     another objective than DLR is given."""
-    return _restarted(model, x, y, eps, norm, steps, targets, restarts, RHO, generator, objective)
+    return _restarted(model, x, y, eps, norm, steps, targets, restarts, RHO, generator, objective, batch_size, done)
 
 
 def random_point(x: Tensor, eps: float, norm: Norm, generator: Generator | None) -> Tensor:
@@ -90,6 +96,8 @@ def _restarted(
     rho: float,
     generator: Generator | None,
     objective: Aimed,
+    batch_size: int | None,
+    done: Done,
 ) -> Tensor:
     """Every restart for every target, on the images that are still right."""
     if norm not in get_args(Norm):
@@ -100,83 +108,106 @@ def _restarted(
             f"{eps}, {steps}, {targets}, {restarts} and {rho}"
         )
     x_adv, highest = x.clone(), x.new_full((len(x),), -torch.inf)
+    gaps = torch.tensor(_checkpoints(steps), device=x.device)
     with evaluating(model):
-        logits = model(x)
-        rows = (logits.argmax(1) == y).nonzero()[:, 0]  # of the images that are still right
-        for target in wrong_classes(logits, y)[:, :targets].unbind(1):
-            for _ in range(restarts):
-                if not len(rows):
-                    return x_adv
-                start = random_point(x, eps, norm, generator)  # for all, so that no image's start hangs on what befell others
-                batch = x[rows], y[rows], target[rows], start[rows]
-                found, value, broken = _ascend(model, *batch, eps, norm, steps, rho, objective)
-                better = broken | (value > highest[rows])
-                x_adv[rows[better]], highest[rows[better]] = found[better], value[better]
-                rows = rows[~broken]
+        logits = logits_of(model, x, batch_size)
+        standing = logits.argmax(1) == y
+        aims = wrong_classes(logits, y)[:, :targets]
+        tries = Tries(standing, aims, restarts, lambda _: random_point(x, eps, norm, generator), done)
+        climb = _begin(tries.take(batch_size or len(x)), eps)
+        while len(climb.row):
+            value, grad, right = _evaluate(model, climb.x_adv, y[climb.row], climb.target, objective)
+            climb = _look(climb, value, grad)
+            over = climb.step == steps
+            # of each image the first point that the model gets wrong, else the highest
+            score = torch.where(right, climb.highest, torch.inf)
+            ends = (over | ~right).nonzero()[:, 0]
+            if len(ends):
+                ends = ends[best_of_each(climb.row[ends], score[ends], len(x))]
+                ends = ends[score[ends] > highest[climb.row[ends]]]
+                rows = climb.row[ends]
+                x_adv[rows], highest[rows] = _where(right, climb.best, climb.x_adv)[ends], score[ends]
+                tries.end(climb.row[over & right], climb.row[~right])
+                going = tries.standing[climb.row] & ~over
+                climb, grad = Climb(*(values[going] for values in climb)), grad[going]
+            climb = _step(climb, grad, x[climb.row], eps, norm, rho, gaps)
+            more = tries.take((batch_size or len(x)) - len(climb.row))
+            if len(more.row):
+                climb = Climb(*map(torch.cat, zip(climb, _begin(more, eps), strict=True)))
     return x_adv
 
 
-def _ascend(
-    model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    target: Tensor,
-    start: Tensor,
-    eps: float,
-    norm: Norm,
-    steps: int,
-    rho: float,
-    objective: Aimed,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Algorithm 1 from `start` -> of each image the first point that the model gets wrong, else the highest (B, C, H, W), the
-    objective there (B,), and whether the model gets it wrong (B,)."""
-    found, reached, broken = start.clone(), x.new_zeros(len(x)), torch.ones_like(y, dtype=torch.bool)
-    row = torch.arange(len(x), device=x.device)  # of the images still at work
-    x_adv = previous = best = best_grad = start
-    last = torch.full_like(reached, torch.inf)  # the start is no step upwards
-    highest = highest_then = -last  # `then` is the last checkpoint
-    step_size, ups, halved = torch.full_like(reached, 2 * eps), torch.zeros_like(y), torch.zeros_like(broken)
-    checkpoints = _checkpoints(steps)
-    for step in range(steps + 1):
-        value, grad, right = _evaluate(model, x_adv, y, target, objective)
-        higher, ups = value > highest, ups + (value > last)
-        best, best_grad = _where(higher, x_adv, best), _where(higher, grad, best_grad)
-        highest, last = torch.where(higher, value, highest), value
-        wrong = row[~right]
-        found[wrong], reached[wrong] = x_adv[~right], value[~right]
-        if len(wrong):
-            row, x, y, target, x_adv, previous, grad, best, best_grad, last, highest, highest_then, step_size, ups, halved = (
-                values[right]
-                for values in (
-                    *(row, x, y, target, x_adv, previous, grad, best, best_grad),
-                    *(last, highest, highest_then, step_size, ups, halved),
-                )
-            )
-        if step == steps or not len(row):
-            break
-        if step in checkpoints:
-            halve = (ups < rho * checkpoints[step]) | (~halved & (highest == highest_then))  # conditions 1 and 2
-            x_adv, grad, last = _where(halve, best, x_adv), _where(halve, best_grad, grad), torch.where(halve, highest, last)
-            step_size = torch.where(halve, step_size / 2, step_size)
-            highest_then, halved, ups = highest, halve, torch.zeros_like(ups)
-        z = _project(x_adv + step_size[:, None, None, None] * _direction(grad, norm), x, eps, norm)
-        if step:
-            z = _project(x_adv + MOMENTUM * (z - x_adv) + (1 - MOMENTUM) * (x_adv - previous), x, eps, norm)
-        previous, x_adv = x_adv, z
-    found[row], reached[row], broken[row] = best, highest, False
-    return found, reached, broken
+class Climb(NamedTuple):
+    """Algorithm 1 under way: T tries, each at a step of its own. All (T,), images (T, C, H, W)."""
+
+    row: Tensor  # the image
+    target: Tensor
+    step: Tensor  # from 0, which is the start
+    x_adv: Tensor
+    previous: Tensor
+    best: Tensor
+    best_grad: Tensor
+    last: Tensor  # the objective one step ago; inf before the start, which is no step upwards
+    highest: Tensor
+    highest_then: Tensor  # at the last checkpoint
+    step_size: Tensor
+    ups: Tensor  # steps upwards since then
+    halved: Tensor  # whether the step size was, then
 
 
-def _checkpoints(steps: int) -> dict[int, int]:
-    """w_j of algorithm 1 and the steps since w_(j-1): w_j = ceil(p_j * steps), p_j = 0.22, 0.41, 0.57, ..., in whole percents."""
-    percent, gap, then, checkpoints = 22, 22, 0, {}
+def _begin(tries: Try, eps: float) -> Climb:
+    row, target, start = tries
+    zero = start.new_zeros(len(row))
+    count, never = torch.zeros_like(row), torch.zeros_like(row, dtype=torch.bool)
+    lowest = zero - torch.inf
+    return Climb(row, target, count, start, start, start, start, -lowest, lowest, lowest, zero + 2 * eps, count, never)
+
+
+def _look(climb: Climb, value: Tensor, grad: Tensor) -> Climb:
+    """What the objective (T,) and its gradient at climb.x_adv say."""
+    higher = value > climb.highest
+    return climb._replace(
+        best=_where(higher, climb.x_adv, climb.best),
+        best_grad=_where(higher, grad, climb.best_grad),
+        last=value,
+        highest=torch.where(higher, value, climb.highest),
+        ups=climb.ups + (value > climb.last),
+    )
+
+
+def _step(climb: Climb, grad: Tensor, x: Tensor, eps: float, norm: Norm, rho: float, gaps: Tensor) -> Climb:
+    """One step along `grad`; at a checkpoint perhaps with half the step size, from the best point. x: the clean images. gaps: of
+    `_checkpoints`."""
+    gap = gaps[climb.step]
+    at = gap > 0
+    halve = at & ((climb.ups < rho * gap) | (~climb.halved & (climb.highest == climb.highest_then)))  # conditions 1 and 2
+    x_adv, grad = _where(halve, climb.best, climb.x_adv), _where(halve, climb.best_grad, grad)
+    step_size = torch.where(halve, climb.step_size / 2, climb.step_size)
+    z = _project(x_adv + step_size[:, None, None, None] * _direction(grad, norm), x, eps, norm)
+    momentum = _project(x_adv + MOMENTUM * (z - x_adv) + (1 - MOMENTUM) * (x_adv - climb.previous), x, eps, norm)
+    return climb._replace(
+        step=climb.step + 1,
+        x_adv=_where(climb.step > 0, momentum, z),
+        previous=x_adv,
+        last=torch.where(halve, climb.highest, climb.last),
+        highest_then=torch.where(at, climb.highest, climb.highest_then),
+        step_size=step_size,
+        ups=torch.where(at, 0, climb.ups),
+        halved=torch.where(at, halve, climb.halved),
+    )
+
+
+def _checkpoints(steps: int) -> list[int]:
+    """By step, from 0 to `steps`: at a checkpoint w_j of algorithm 1 the steps since w_(j-1), else 0. w_j = ceil(p_j * steps) with
+    p_j = 0.22, 0.41, 0.57, ..., in whole percents."""
+    percent, gap, then, since = 22, 22, 0, [0] * (steps + 1)
     while percent <= 100:
         now = -(-percent * steps // 100)
         if now > then:
-            checkpoints[now] = now - then
+            since[now] = now - then
         gap = max(gap - 3, 6)
         percent, then = percent + gap, now
-    return checkpoints
+    return since
 
 
 def _evaluate(model: nn.Module, x: Tensor, y: Tensor, target: Tensor, objective: Aimed) -> tuple[Tensor, Tensor, Tensor]:

@@ -7,7 +7,7 @@ from annotated_types import Ge, Gt
 from torch import Generator, Tensor, nn
 
 from pipeline.attacks.objective import Objective, cross_entropy
-from pipeline.attacks.steps import ball, evaluating, gradient
+from pipeline.attacks.steps import Done, Stop, nobody, sign_steps
 
 
 @torch.no_grad()
@@ -19,14 +19,13 @@ def bim(
     *,
     steps: Annotated[int, Ge(1)],
     rel_step_size: Annotated[float, Gt(0)],
+    stop: Stop = "never",
     generator: Generator | None = None,  # one signature for all attacks; this one draws nothing
     objective: Objective = cross_entropy,
+    batch_size: int | None = None,
+    done: Done = nobody,
 ) -> Tensor:
     """`steps` sign steps of rel_step_size * eps from x. x: (B, C, H, W) in [0, 1], y: (B,) -> x_adv, same shape and range,
-    |x_adv - x| <= eps."""
-    low, high = ball(x, eps)
-    x_adv = x
-    with evaluating(model):
-        for _ in range(steps):
-            x_adv = (x_adv + rel_step_size * eps * gradient(model, x_adv, y, objective)[0].sign()).clamp(low, high)
-    return x_adv
+    |x_adv - x| <= eps. stop, batch_size: as in `sign_steps`."""
+    size = rel_step_size * eps
+    return sign_steps(model, x, y, x, eps, objective, steps=steps, step_size=size, stop=stop, batch_size=batch_size, done=done)

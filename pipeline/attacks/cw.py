@@ -8,7 +8,7 @@ import torch
 from annotated_types import Ge, Gt
 from torch import Generator, Tensor, nn
 
-from pipeline.attacks.steps import evaluating, gradient
+from pipeline.attacks.steps import Done, evaluating, gradient, in_batches, nobody
 
 INSIDE = 0.999999  # as the authors: black and white pixels are moved this little inwards, where arctanh is finite
 PROGRESS = 0.9999  # as the authors: progress is an objective below this share of what it was a tenth of the steps ago
@@ -31,31 +31,40 @@ def cw(
     steps: Annotated[int, Ge(1)],
     binary_search_steps: Annotated[int, Ge(1)],
     generator: Generator | None = None,  # one signature for all attacks; this one draws nothing
+    batch_size: int | None = None,
+    done: Done = nobody,
 ) -> Tensor:
     """For each image the nearest x_adv in l2 that was found whose best wrong class is at least `confidence` above y; the image
     itself where none was found or where the model is wrong already. x: (B, C, H, W) in [0, 1], y: (B,) -> x_adv, same shape and
     range.
 
     c: the constant of the first descent. Each of the other `binary_search_steps` takes it ten times larger until one has succeeded,
-    and then halves the interval between failure and success, per image; with 1 it stays as given.
+    and then halves the interval between failure and success, per image; with 1 it stays as given. batch_size: images at a time, all
+    if None.
     """
     if c <= 0 or confidence < 0 or learning_rate <= 0 or steps < 1 or binary_search_steps < 1:
         raise ValueError(
             "c and learning_rate must be above 0, confidence at least 0, steps and binary_search_steps at least 1, got "
             f"{c}, {learning_rate}, {confidence}, {steps} and {binary_search_steps}"
         )
+    search = partial(_search, model, c=c, confidence=confidence, lr=learning_rate, steps=steps, times=binary_search_steps)
     with evaluating(model):
-        rows = (model(x).argmax(1) == y).nonzero()[:, 0]  # what there is to attack
-        constant = torch.full_like(rows, c, dtype=x.dtype)
-        failed, succeeded = torch.zeros_like(constant), torch.full_like(constant, torch.inf)  # constants known to do so
-        x_adv, nearest = x.clone(), torch.full_like(constant, torch.inf)
-        for _ in range(binary_search_steps):
-            found, distance = _descend(model, x[rows], y[rows], constant, confidence, learning_rate, steps)
-            nearer = distance < nearest
-            x_adv[rows[nearer]], nearest[nearer] = found[nearer], distance[nearer]
-            success = distance.isfinite()
-            succeeded, failed = torch.where(success, constant, succeeded), torch.where(success, failed, constant)
-            constant = torch.where(succeeded.isfinite(), (failed + succeeded) / 2, constant * 10)
+        return in_batches(search, x, y, batch_size, done)
+
+
+def _search(model: nn.Module, x: Tensor, y: Tensor, *, c: float, confidence: float, lr: float, steps: int, times: int) -> Tensor:
+    """The nearest that `times` descents with constants of their own for each image find."""
+    rows = (model(x).argmax(1) == y).nonzero()[:, 0]  # what there is to attack
+    constant = torch.full_like(rows, c, dtype=x.dtype)
+    failed, succeeded = torch.zeros_like(constant), torch.full_like(constant, torch.inf)  # constants known to do so
+    x_adv, nearest = x.clone(), torch.full_like(constant, torch.inf)
+    for _ in range(times):
+        found, distance = _descend(model, x[rows], y[rows], constant, confidence, lr, steps)
+        nearer = distance < nearest
+        x_adv[rows[nearer]], nearest[nearer] = found[nearer], distance[nearer]
+        success = distance.isfinite()
+        succeeded, failed = torch.where(success, constant, succeeded), torch.where(success, failed, constant)
+        constant = torch.where(succeeded.isfinite(), (failed + succeeded) / 2, constant * 10)
     return x_adv
 
 

@@ -2,7 +2,8 @@
 plane, that keep near to the clean image. Croce and Hein, arXiv:1907.02044, algorithm 1; one of the four parts of AutoAttack
 (arXiv:2003.01690), whose settings and targets it has here."""
 
-from typing import Annotated, Literal, get_args
+from functools import partial
+from typing import Annotated, Literal, NamedTuple, get_args
 
 import torch
 from annotated_types import Ge
@@ -10,7 +11,8 @@ from torch import Generator, Tensor, nn
 
 from pipeline.attacks.apgd import Norm, length, random_point
 from pipeline.attacks.objective import Aimed, targeted_margin, wrong_classes
-from pipeline.attacks.steps import evaluating
+from pipeline.attacks.steps import Done, evaluating, nobody
+from pipeline.attacks.tries import Tries, Try, best_of_each, logits_of
 
 Stop = Literal["never", "sample"]
 
@@ -34,6 +36,8 @@ def fab(
     stop: Stop = "sample",
     generator: Generator | None = None,
     objective: Aimed = targeted_margin,
+    batch_size: int | None = None,
+    done: Done = nobody,
 ) -> Tensor:
     """For each of the `targets` best wrong classes of the clean image (all of them where there are fewer), best first, `steps`
     steps from the image and restarts - 1 times as many from a random point near it. x: (B, C, H, W) in [0, 1], y: (B,) -> x_adv,
@@ -41,7 +45,7 @@ def fab(
     model is wrong already.
 
     stop: `sample` leaves an image alone once it has such a point, `never` makes every step and returns the nearest. objective: its
-    planes are stepped to; whether an image is broken the model's prediction says.
+    planes are stepped to; whether an image is broken the model's prediction says. batch_size: as apgd's.
     """
     for name, value, choices in (("norm", norm, get_args(Norm)), ("stop", stop, get_args(Stop))):
         if value not in choices:
@@ -50,57 +54,61 @@ def fab(
         raise ValueError(
             f"eps must be at least 0, steps, targets and restarts at least 1, got {eps}, {steps}, {targets} and {restarts}"
         )
-    x_adv, distance = x.clone(), x.new_full((len(x),), torch.inf)  # to the nearest so far
+    x_adv, nearest = x.clone(), x.new_full((len(x),), torch.inf)  # and how far that is
+    enough = eps if stop == "sample" else -1.0
+    room = batch_size or len(x)
     with evaluating(model):
-        logits = model(x)
-        rows = (logits.argmax(1) == y).nonzero()[:, 0]  # of the images that there is something to do for
-        for target in wrong_classes(logits, y)[:, :targets].unbind(1):
-            for restart in range(restarts):
-                if not len(rows):
-                    return x_adv
-                start = random_point(x, eps / 2, norm, generator) if restart else x
-                enough = eps if stop == "sample" else 0.0
-                found, apart = _approach(model, x[rows], y[rows], target[rows], start[rows], enough, norm, steps, objective)
-                nearer = (apart <= eps) & (apart < distance[rows])
-                x_adv[rows[nearer]], distance[rows[nearer]] = found[nearer], apart[nearer]
-                rows = rows[distance[rows] > enough]
+        logits = logits_of(model, x, batch_size)
+        aims, starts = wrong_classes(logits, y)[:, :targets], partial(_start, x, eps, norm, generator)
+        tries = Tries(logits.argmax(1) == y, aims, restarts, starts, done)
+        walk = _begin(tries.take(room))
+        while len(walk.row):
+            row = walk.row
+            walk, wrong, apart = _step(model, walk, x[row], y[row], norm, objective)
+            hits = (wrong & (apart <= eps)).nonzero()[:, 0]
+            if len(hits):
+                hits = hits[best_of_each(row[hits], -apart[hits], len(x))]
+                hits = hits[apart[hits] < nearest[row[hits]]]
+                x_adv[row[hits]], nearest[row[hits]] = walk.x_adv[hits], apart[hits]
+            walk = walk._replace(x_adv=torch.where(wrong[:, None, None, None], x[row] + BETA * (walk.x_adv - x[row]), walk.x_adv))
+            over, broken = walk.step == steps, nearest[row] <= enough
+            if (over | broken).any():
+                tries.end(row[over & ~broken], row[broken])
+                walk = Walk(*(values[~over & tries.standing[row]] for values in walk))
+                more = tries.take(room - len(walk.row))
+                walk = Walk(*map(torch.cat, zip(walk, _begin(more), strict=True)))
     return x_adv
 
 
-def _approach(
-    model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    target: Tensor,
-    start: Tensor,
-    enough: float,
-    norm: Norm,
-    steps: int,
-    objective: Aimed,
-) -> tuple[Tensor, Tensor]:
-    """Algorithm 1 from `start` towards the boundary of y and target -> per image the nearest point that the model gets wrong
-    (B, C, H, W) and its distance (B,), inf where there was none. An image ends at the first such point within `enough`."""
-    nearest, distance = x.clone(), x.new_full((len(x),), torch.inf)
-    row = torch.arange(len(x), device=x.device)  # of the images still at work
-    x_adv = start
-    for _ in range(steps):
-        gap, w = _plane(model, x_adv, y, target, objective)
-        to_plane = project_onto_plane(x_adv, w, gap, norm)
-        from_clean = project_onto_plane(x, w, gap + (w * (x - x_adv)).sum((1, 2, 3)), norm)
-        ours, clean = length(to_plane, norm), length(from_clean, norm)
-        alpha = (ours / (ours + clean)).clamp(max=ALPHA_MAX)
-        x_adv = ((1 - alpha) * (x_adv + ETA * to_plane) + alpha * (x + ETA * from_clean)).clamp(0, 1)
-        wrong = model(x_adv).argmax(1) != y
-        apart = length(x_adv - x, norm)[:, 0, 0, 0]
-        nearer = wrong & (apart < distance[row])
-        nearest[row[nearer]], distance[row[nearer]] = x_adv[nearer], apart[nearer]
-        x_adv = torch.where(wrong[:, None, None, None], x + BETA * (x_adv - x), x_adv)
-        going = distance[row] > enough
-        if not going.all():
-            row, x, y, target, x_adv = (values[going] for values in (row, x, y, target, x_adv))
-        if not len(row):
-            break
-    return nearest, distance
+class Walk(NamedTuple):
+    """Algorithm 1 under way: T tries, each at a step of its own. (T,), images (T, C, H, W)."""
+
+    row: Tensor  # the image
+    target: Tensor
+    step: Tensor
+    x_adv: Tensor
+
+
+def _begin(more: Try) -> Walk:
+    return Walk(more.row, more.target, torch.zeros_like(more.row), more.start)
+
+
+def _start(x: Tensor, eps: float, norm: Norm, generator: Generator | None, restart: int) -> Tensor:
+    return random_point(x, eps / 2, norm, generator) if restart else x
+
+
+def _step(model: nn.Module, walk: Walk, x: Tensor, y: Tensor, norm: Norm, objective: Aimed) -> tuple[Walk, Tensor, Tensor]:
+    """One step towards the boundary of y and the target -> the walk, whether the model gets its points wrong (T,), and how far they
+    are from the clean images x (T,)."""
+    gap, w = _plane(model, walk.x_adv, y, walk.target, objective)
+    clean_gap = gap + (w * (x - walk.x_adv)).sum((1, 2, 3))
+    both = project_onto_plane(torch.cat([walk.x_adv, x]), torch.cat([w, w]), torch.cat([gap, clean_gap]), norm)
+    to_plane, clean_to_plane = both.chunk(2)
+    ours, clean = length(to_plane, norm), length(clean_to_plane, norm)
+    alpha = (ours / (ours + clean)).clamp(max=ALPHA_MAX)
+    x_adv = ((1 - alpha) * (walk.x_adv + ETA * to_plane) + alpha * (x + ETA * clean_to_plane)).clamp(0, 1)
+    wrong = model(x_adv).argmax(1) != y
+    return walk._replace(step=walk.step + 1, x_adv=x_adv), wrong, length(x_adv - x, norm)[:, 0, 0, 0]
 
 
 def _plane(model: nn.Module, x: Tensor, y: Tensor, target: Tensor, objective: Aimed) -> tuple[Tensor, Tensor]:

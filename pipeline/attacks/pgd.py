@@ -7,7 +7,9 @@ from annotated_types import Ge, Gt
 from torch import Generator, Tensor, nn
 
 from pipeline.attacks.objective import Objective, cross_entropy
-from pipeline.attacks.steps import ball, evaluating, gradient
+from pipeline.attacks.steps import Done, Stop, ball, nobody, sign_steps
+
+Start = Literal["uniform", "gaussian"]
 
 
 @torch.no_grad()
@@ -19,19 +21,24 @@ def pgd(
     *,
     steps: Annotated[int, Ge(1)],
     rel_step_size: Annotated[float, Gt(0)],
+    stop: Stop = "never",
     generator: Generator | None = None,
     objective: Objective = cross_entropy,
-    start: Literal["uniform", "gaussian"] = "uniform",
+    batch_size: int | None = None,
+    done: Done = nobody,
+    start: Start | Tensor = "uniform",
 ) -> Tensor:
-    """BIM from a random point of the ball, drawn from `generator` (on x's device): uniform in it, or x + 0.001 N(0, 1) as in the
-    code of arXiv:1901.08573. x: (B, C, H, W) in [0, 1], y: (B,) -> x_adv, same shape and range, |x_adv - x| <= eps."""
+    """BIM from `random_start` or a given start. x: (B, C, H, W) in [0, 1], y: (B,) -> x_adv, same shape and range,
+    |x_adv - x| <= eps. stop, batch_size: as in `sign_steps`."""
     low, high = ball(x, eps)
+    at = start if isinstance(start, Tensor) else random_start(x, eps, start, generator)
+    at, size = at.clamp(low, high), rel_step_size * eps
+    return sign_steps(model, x, y, at, eps, objective, steps=steps, step_size=size, stop=stop, batch_size=batch_size, done=done)
+
+
+def random_start(x: Tensor, eps: float, start: Start, generator: Generator | None) -> Tensor:
+    """Drawn from `generator` (on x's device): uniform in the ball of each image, or x + 0.001 N(0, 1) as in the code of
+    arXiv:1901.08573. (B, C, H, W), perhaps outside of the image range."""
     if start == "uniform":
-        noise = torch.empty_like(x).uniform_(-eps, eps, generator=generator)
-    else:
-        noise = torch.empty_like(x).normal_(0, 0.001, generator=generator)
-    x_adv = (x + noise).clamp(low, high)
-    with evaluating(model):
-        for _ in range(steps):
-            x_adv = (x_adv + rel_step_size * eps * gradient(model, x_adv, y, objective)[0].sign()).clamp(low, high)
-    return x_adv
+        return x + torch.empty_like(x).uniform_(-eps, eps, generator=generator)
+    return x + torch.empty_like(x).normal_(0, 0.001, generator=generator)

@@ -1,6 +1,7 @@
 """Square attack (Andriushchenko et al., ECCV 2020, arXiv:1912.00049): random search on scores alone, as AutoAttack has it."""
 
 from bisect import bisect_left
+from functools import partial
 from math import sqrt
 from typing import Annotated, get_args
 
@@ -11,7 +12,7 @@ from torch import Generator, Tensor, nn
 
 from pipeline.attacks.apgd import Norm
 from pipeline.attacks.objective import Objective, margin
-from pipeline.attacks.steps import evaluating
+from pipeline.attacks.steps import Done, evaluating, in_batches, nobody
 
 HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10000 queries, section 5: the share p of the pixels is halved
 
@@ -28,12 +29,15 @@ def square(
     norm: Norm = "linf",
     generator: Generator | None = None,
     objective: Objective = margin,
+    batch_size: int | None = None,
+    done: Done = nobody,
 ) -> Tensor:
     """Algorithm 1: a change in a random square stays if it raises the objective; an image rests as soon as it is misclassified.
     x: (B, C, H, W) in [0, 1], y: (B,) -> x_adv, same shape and range, |x_adv - x| <= eps in `norm`. Nothing is differentiated.
 
     queries: forwards per image, the one of the image as it is among them (AutoAttack: 5000). p_init: share of the pixels in the
-    first squares (AutoAttack: 0.8). Draws from `generator`, which must be on x's device.
+    first squares (AutoAttack: 0.8). Draws from `generator`, which must be on x's device. batch_size: images
+    at a time, all if None.
     """
     if norm not in get_args(Norm):
         raise ValueError(f"norm must be one of {', '.join(get_args(Norm))}, got {norm!r}")
@@ -41,23 +45,39 @@ def square(
         raise ValueError(
             f"eps must be at least 0, queries at least 2 and p_init above 0 and at most 1, got {eps}, {queries} and {p_init}"
         )
-    start, propose = (_stripes, _recoloured_square) if norm == "linf" else (_tiles, _moved_mass)
+    search = partial(_search, model, eps=eps, queries=queries, p_init=p_init, norm=norm, generator=generator, objective=objective)
     with evaluating(model):
-        rows = (model(x).argmax(1) == y).nonzero()[:, 0]  # of the images at work
-        x_adv, origin, label = x.clone(), x[rows], y[rows]
-        best, highest = origin, x.new_full((len(rows),), -torch.inf)
-        for query in range(queries - 1):
-            if not len(rows):
-                break
-            tried = propose(best, origin, eps, share(query, queries, p_init), generator) if query else start(origin, eps, generator)
-            value, logits = objective(model, tried, label)
-            broken = logits.argmax(1) != label
-            better = broken | (value > highest)
-            best, highest = torch.where(better[:, None, None, None], tried, best), torch.where(better, value, highest)
-            if broken.any():
-                x_adv[rows[broken]] = best[broken]
-                rows, origin, label, best, highest = (values[~broken] for values in (rows, origin, label, best, highest))
-        x_adv[rows] = best
+        return in_batches(search, x, y, batch_size, done)
+
+
+def _search(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    eps: float,
+    queries: int,
+    p_init: float,
+    norm: Norm,
+    generator: Generator | None,
+    objective: Objective,
+) -> Tensor:
+    start, propose = (_stripes, _recoloured_square) if norm == "linf" else (_tiles, _moved_mass)
+    rows = (model(x).argmax(1) == y).nonzero()[:, 0]  # of the images at work
+    x_adv, origin, label = x.clone(), x[rows], y[rows]
+    best, highest = origin, x.new_full((len(rows),), -torch.inf)
+    for query in range(queries - 1):
+        if not len(rows):
+            break
+        tried = propose(best, origin, eps, share(query, queries, p_init), generator) if query else start(origin, eps, generator)
+        value, logits = objective(model, tried, label)
+        broken = logits.argmax(1) != label
+        better = broken | (value > highest)
+        best, highest = torch.where(better[:, None, None, None], tried, best), torch.where(better, value, highest)
+        if broken.any():
+            x_adv[rows[broken]] = best[broken]
+            rows, origin, label, best, highest = (values[~broken] for values in (rows, origin, label, best, highest))
+    x_adv[rows] = best
     return x_adv
 
 

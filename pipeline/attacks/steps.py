@@ -1,24 +1,38 @@
-"""What the l-inf attacks share: one gradient, and a model that is left as it was found."""
+"""What the attacks share: one gradient, a model that is left as it was found, and the loop of the l-inf attacks by sign steps."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.attacks.objective import Objective
 
+Stop = Literal["never", "sample", "batch"]
+Done = Callable[[float], object]  # told how many more images, or parts of them, are done, for a progress bar
+
+
+def nobody(count: float) -> None:
+    """A `Done` that nobody watches."""
+
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """eval() inside, so that batch norm neither uses nor changes with the attacked batch; each module's mode restored after."""
+    """eval() inside, so that batch norm neither uses nor changes with the attacked batch, and no parameter asks for a gradient, so
+    that a forward keeps nothing for it; each module's mode and each parameter's wish restored after."""
     training = [module for module in model.modules() if module.training]
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     model.eval()
+    for parameter in learning:
+        parameter.requires_grad_(False)
     try:
         yield
     finally:
         for module in training:
             module.training = True
+        for parameter in learning:
+            parameter.requires_grad_(True)
 
 
 def gradient(model: nn.Module, x: Tensor, y: Tensor, objective: Objective) -> tuple[Tensor, Tensor]:
@@ -26,7 +40,9 @@ def gradient(model: nn.Module, x: Tensor, y: Tensor, objective: Objective) -> tu
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         value, logits = objective(model, x, y)
-        return torch.autograd.grad(value.sum(), x, materialize_grads=True)[0], logits.detach()  # zeros if x plays no part
+        if not value.requires_grad:  # x plays no part
+            return torch.zeros_like(x), logits.detach()
+        return torch.autograd.grad(value.sum(), x, materialize_grads=True)[0], logits.detach()
 
 
 def ball(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
@@ -34,3 +50,66 @@ def ball(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     if eps < 0:
         raise ValueError(f"eps must be at least 0, got {eps}")
     return (x - eps).clamp(min=0), (x + eps).clamp(max=1)
+
+
+def in_batches(attack: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor, batch_size: int | None, done: Done) -> Tensor:
+    """attack(x, y) -> x_adv, so many images at a time. x: (N, C, H, W), y: (N,) -> (N, C, H, W)."""
+    parts = []
+    for images, labels in zip(x.split(batch_size or len(x)), y.split(batch_size or len(x)), strict=True):
+        parts.append(attack(images, labels))
+        done(len(images))
+    return torch.cat(parts)
+
+
+def sign_steps(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    start: Tensor,
+    eps: float,
+    objective: Objective,
+    *,
+    steps: int,
+    step_size: float,
+    decay: float | None = None,
+    stop: Stop = "never",
+    batch_size: int | None = None,
+    done: Done = nobody,
+) -> Tensor:
+    """`steps` steps of step_size * sign from `start` within the l-inf ball around x, along the gradient or, with a `decay`, along
+    m = decay * m + gradient / |gradient|_1. x, start: (N, C, H, W) in [0, 1], y: (N,) -> x_adv, same shape and range.
+
+    stop: `sample` leaves an image alone once the model gets it wrong, `batch` ends when all images of a batch are wrong at once
+    (the authors' noise measurement in hcp table 3), `never` makes every step. batch_size: how many images are at work at once, all
+    if None; with `sample` one that is done makes room for the next, so that every forward but the last few is a full one.
+    """
+    if stop not in get_args(Stop):
+        raise ValueError(f"stop must be one of {', '.join(get_args(Stop))}, got {stop!r}")
+    low, high = ball(x, eps)
+    x_adv, momentum = start.clone(), torch.zeros_like(x)
+    waiting = torch.arange(len(x), device=x.device)
+    taken = torch.zeros_like(waiting)  # steps
+    with evaluating(model):
+        while len(waiting):
+            rows = waiting[:batch_size]
+            for _ in range(1 if stop == "sample" else steps):  # without a look at them the same images make all their steps at once
+                grad, logits = gradient(model, x_adv[rows], y[rows], objective)
+                going = rows
+                if stop != "never":
+                    right = logits.argmax(1) == y[rows]
+                    if stop == "sample":
+                        going, grad = rows[right], grad[right]
+                    elif not right.any():
+                        break
+                if decay is not None:
+                    norm = grad.abs().sum(dim=(1, 2, 3), keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)  # no gradient: 0
+                    grad = momentum[going] = decay * momentum[going] + grad / norm
+                x_adv[going] = (x_adv[going] + step_size * grad.sign()).clamp(low[going], high[going])
+            if stop == "sample":
+                taken[going] += 1
+                going = going[taken[going] < steps]
+            else:
+                going = going[:0]
+            done(len(rows) - len(going))
+            waiting = torch.cat([going, waiting[len(rows) :]])
+    return x_adv

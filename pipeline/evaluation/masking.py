@@ -8,6 +8,7 @@ from torch import Generator, Tensor, nn
 from pipeline.attacks.objective import Objective, cross_entropy
 from pipeline.attacks.pgd import pgd
 from pipeline.attacks.steps import evaluating, gradient
+from pipeline.distributed import by_turns
 from pipeline.evaluation.robustness import predict
 
 FLAT_RATIO = 0.5  # of the largest change in a random direction; along the gradient's sign a smooth loss rises several times that
@@ -23,19 +24,23 @@ def masking_numbers(
 ) -> dict[str, float]:
     """images: (N, C, H, W) in [0, 1], labels: (N,) -> `images`, N, and % of them: `zero_gradient`, `flat_gradient`,
     `random_forward` as the functions below, and what is right under l-inf PGD from one random point on `cross_entropy` and on
-    cross entropy of `rescaled` logits."""
-    generator, start = Generator(images.device).manual_seed(seed), Generator(images.device)
-    count = dict.fromkeys(("zero_gradient", "flat_gradient", "cross_entropy", "rescaled", "random_forward"), 0)
-    for number, (x, y) in enumerate(zip(images.split(batch_size), labels.split(batch_size), strict=True)):
-        found = {
-            "zero_gradient": zero_gradient(model, x, y),
-            "flat_gradient": flat_gradient(model, x, y, eps, generator=generator),
-            "cross_entropy": withstands(model, x, y, eps, cross_entropy, generator=start.manual_seed(seed + number)),
-            "rescaled": withstands(model, x, y, eps, rescaled, generator=start.manual_seed(seed + number)),
-            "random_forward": random_forward(model, x),
-        }
-        count = {name: count[name] + int(mask.sum()) for name, mask in found.items()}
-    return {"images": len(images), **{name: 100 * number / len(images) for name, number in count.items()}}
+    cross entropy of `rescaled` logits. The ranks do batches by turns."""
+    xs, ys = images.split(batch_size), labels.split(batch_size)
+
+    def work(number: int) -> tuple[Tensor, ...]:
+        x, y, generator = xs[number], ys[number], Generator(images.device)
+        masks = (
+            zero_gradient(model, x, y),
+            flat_gradient(model, x, y, eps, generator=generator.manual_seed(seed + number)),
+            withstands(model, x, y, eps, cross_entropy, generator=generator.manual_seed(seed + number)),
+            withstands(model, x, y, eps, rescaled, generator=generator.manual_seed(seed + number)),
+            random_forward(model, x),
+        )
+        return tuple(mask.long() for mask in masks)
+
+    names = ("zero_gradient", "flat_gradient", "cross_entropy", "rescaled", "random_forward")
+    found = by_turns(work, [len(x) for x in xs], (labels[:0],) * len(names))
+    return {"images": len(images), **{name: 100 * int(n.sum()) / len(images) for name, n in zip(names, found, strict=True)}}
 
 
 # On one batch: x (B, C, H, W) in [0, 1], y (B,) -> (B,) bool.

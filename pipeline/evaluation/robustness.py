@@ -12,14 +12,17 @@ from torch import Generator, Tensor, nn
 from tqdm import tqdm
 
 from pipeline.attacks.steps import evaluating
+from pipeline.distributed import by_turns
+from pipeline.models.folded import Folded
 from pipeline.models.network import Network
 
-Attack = Callable[..., Tensor]  # (model, x, y, eps, *, generator) -> x_adv
+Attack = Callable[..., Tensor]  # (model, x, y, eps, *, generator, batch_size, done) -> x_adv
+AT_HAND = 4  # batches of images that an attack is given at once, so that others can take the place of those that are done
 
 
 class Trial(NamedTuple):
     """One attack at one strength, as a row of the tables names it, on all images or the first `images`. `eps` is the constant c
-    for C&W, which has no bound."""
+    for C&W, which has no bound. `batch_size`: how many images go through the network at a time."""
 
     attack: str
     eps: float
@@ -52,13 +55,12 @@ def measure(
     mse being the mean over pixels) and the first `keep` adversarial images of each trial, float32, by "<attack>@<eps>".
     Each trial draws from a generator of its own, so that adding one changes no other.
     """
-    clean = Trial("clean", 0.0, lambda model, x, y, eps, generator: x, max(trial.batch_size for trial in plan))
+    clean = Trial("clean", 0.0, lambda model, x, y, eps, **_: x, max(trial.batch_size for trial in plan))
     everything = [clean, *plan]
     frames, kept = [], {}
     with progress(sum(len(images[: trial.images]) for trial in everything)) as bar:
         for trial in everything:
-            x_adv = attacked(model, images, labels, trial, seed=seed, bar=bar)
-            prediction = predict(model, x_adv, batch_size=trial.batch_size)
+            x_adv, prediction = attacked(model, images, labels, trial, seed=seed, bar=bar)
             frames.append(outcome_rows(trial, images[: trial.images], labels[: trial.images], x_adv, prediction))
             kept[f"{trial.attack}@{trial.eps:g}"] = x_adv[:keep].cpu().numpy()
     return pd.concat(frames, ignore_index=True), kept if keep else {}
@@ -69,15 +71,48 @@ def progress(total: int) -> "tqdm[NoReturn]":
     return tqdm(total=total, unit="img", file=sys.stderr, mininterval=0.2 if sys.stderr.isatty() else 20.0)
 
 
-def attacked(model: nn.Module, images: Tensor, labels: Tensor, trial: Trial, *, seed: int, bar: "tqdm[NoReturn]") -> Tensor:
-    """The adversarial images of one trial, (N, C, H, W) or the first of them, from a generator of its own; counted on `bar`."""
+def attacked(
+    model: nn.Module, images: Tensor, labels: Tensor, trial: Trial, *, seed: int, bar: "tqdm[NoReturn]"
+) -> tuple[Tensor, Tensor]:
+    """The adversarial images of one trial, (N, C, H, W) or the first of them, and what the model makes of them, (N,); counted on
+    `bar`. Some batches at a time, each time from a generator of its own, which the ranks do by turns.
+
+    The attack works on a twin of the model with batch norm folded away, which answers alike up to rounding. The model has the last
+    word: images that only the twin gets wrong are attacked again on the model itself.
+    """
     bar.set_description(f"{trial.attack} {trial.eps:g}", refresh=False)
-    generator, parts = Generator(images.device).manual_seed(seed), []
     images, labels = images[: trial.images], labels[: trial.images]
-    for x, y in zip(images.split(trial.batch_size), labels.split(trial.batch_size), strict=True):
-        parts.append(trial.run(model, x, y, trial.eps, generator=generator))
-        bar.update(len(x))
-    return torch.cat(parts)
+    twin, size, counted = Folded(model, images[:2]).now(), trial.batch_size, bar.n
+    xs, ys = images.split(AT_HAND * size), labels.split(AT_HAND * size)
+
+    def work(number: int) -> tuple[Tensor, Tensor]:
+        x, y = xs[number], ys[number]
+        run = partial(trial.run, generator=Generator(x.device).manual_seed(seed ^ (number << 40)), batch_size=size)
+        x_adv = run(twin, x, y, trial.eps, done=_whole(bar))
+        prediction = predict(model, x_adv, batch_size=size)
+        doubtful = (prediction == y).nonzero()[:, 0]
+        if len(doubtful):
+            doubtful = doubtful[predict(twin, x_adv[doubtful], batch_size=size) != y[doubtful]]
+        if len(doubtful):
+            x_adv[doubtful] = run(model, x[doubtful], y[doubtful], trial.eps)
+            prediction[doubtful] = predict(model, x_adv[doubtful], batch_size=size)
+        return x_adv, prediction
+
+    made, predictions = by_turns(work, [len(x) for x in xs], (images[:0], labels[:0]))
+    bar.update(len(images) - (bar.n - counted))  # what other ranks have done
+    return made, predictions
+
+
+def _whole(bar: "tqdm[NoReturn]") -> Callable[[float], None]:
+    """Counts parts of images, and moves the bar by whole ones."""
+    seen, start = 0.0, bar.n
+
+    def done(count: float) -> None:
+        nonlocal seen
+        seen += count
+        bar.update(round(seen) - (bar.n - start))
+
+    return done
 
 
 def summary_metrics(outcomes: pd.DataFrame) -> dict[str, float]:
@@ -104,6 +139,13 @@ def predict(model: nn.Module, images: Tensor, *, batch_size: int) -> Tensor:
     """(N,) int64, in eval mode. images: (N, C, H, W) in [0, 1]."""
     with evaluating(model):
         return torch.cat([model(x).argmax(1) for x in images.split(batch_size)])
+
+
+def predict_by_turns(model: nn.Module, images: Tensor, *, batch_size: int) -> Tensor:
+    """`predict` by all ranks together."""
+    parts = images.split(batch_size)
+    none = torch.zeros(0, dtype=torch.int64, device=images.device)
+    return by_turns(lambda number: (predict(model, parts[number], batch_size=batch_size),), [len(x) for x in parts], (none,))[0]
 
 
 def outcome_rows(

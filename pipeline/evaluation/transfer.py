@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from torch import Tensor, nn
 
-from pipeline.evaluation.robustness import Trial, attacked, predict, progress
+from pipeline.evaluation.robustness import Trial, attacked, predict_by_turns, progress
 
 
 def transfer(
@@ -20,14 +20,14 @@ def transfer(
     """Runs every trial of `plan` once on each source and lets each target judge the images. images: (N, C, H, W) in [0, 1],
     labels: (N,) -> a row per source, trial and target: source, target, attack, eps, images (how many), accuracy (of the target, %).
 
-    Each trial draws from a generator of its own: where source and target are the same model, this is what `measure` finds.
+    Each trial draws from a generator of its own, so that more of them change no other.
     """
     rows = []
     with progress(len(sources) * sum(len(images[: trial.images]) for trial in plan)) as bar:
         for source, made_on in sources.items():
             for trial in plan:
-                x_adv = attacked(made_on, images, labels, trial, seed=seed, bar=bar)
+                x_adv, _ = attacked(made_on, images, labels, trial, seed=seed, bar=bar)
                 for target, judge in targets.items():
-                    right = predict(judge, x_adv, batch_size=trial.batch_size) == labels[: trial.images]
+                    right = predict_by_turns(judge, x_adv, batch_size=trial.batch_size) == labels[: trial.images]
                     rows.append((source, target, trial.attack, trial.eps, len(x_adv), 100 * right.double().mean().item()))
     return pd.DataFrame(rows, columns=["source", "target", "attack", "eps", "images", "accuracy"])

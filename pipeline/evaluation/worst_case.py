@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.attacks.steps import evaluating
-from pipeline.evaluation.robustness import Trial, outcome_rows, predict
+from pipeline.evaluation.robustness import Trial, outcome_rows, predict_by_turns
 
 Run = Callable[[Trial, Tensor, Tensor], Tensor]
 """(trial, x (B, C, H, W), y (B,)) -> x_adv: runs the trial, or brings what it has made before."""
@@ -25,7 +25,7 @@ def in_turn(
     """
     x_worst, standing = images.clone(), torch.arange(len(images), device=images.device)
     clean = Trial(name, parts[0].eps, parts[0].run, max(part.batch_size for part in parts))
-    prediction = predict(model, images, batch_size=clean.batch_size)
+    prediction = predict_by_turns(model, images, batch_size=clean.batch_size)
     last = outcome_rows(clean, images, labels, images, prediction)
     frames = []
     for part in parts:
@@ -34,7 +34,7 @@ def in_turn(
             break
         x, y = images[standing], labels[standing]
         x_adv = run(part, x, y)
-        prediction = predict(model, x_adv, batch_size=part.batch_size)
+        prediction = predict_by_turns(model, x_adv, batch_size=part.batch_size)
         frames.append(outcome_rows(part, x, y, x_adv, prediction, standing))
         x_worst[standing] = x_adv
     worst = pd.concat([last, *frames]).drop_duplicates("image", keep="last").sort_values("image").assign(attack=name)

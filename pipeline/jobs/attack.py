@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.attacks import AIMED, ATTACKS
+from pipeline.attacks import AIMED, ATTACKS, ITERATED
 from pipeline.attacks.cw import cw
 from pipeline.attacks.mim import mim
 from pipeline.attacks.objective import joint, joint_targeted
 from pipeline.config import Dataset, Evaluation, Params, pick
 from pipeline.data.image_set import load_splits
 from pipeline.device import set_up_device
+from pipeline.distributed import check_same, is_main
 from pipeline.evaluation.robustness import Attack, Trial, clean_features, measure, noise_trials, summary_metrics, trials
 from pipeline.files import atomic_path, content_key
 from pipeline.jobs.learner import load_model, test_images
@@ -45,20 +46,23 @@ def attack_model(params: Params, dataset: str, method: str, seed: int) -> None:
         "method": method,
         "seed": seed,
     }
+    key = content_key(used, [images_file, model_file], CODE)
+    check_same("what is attacked", key)
     with track(
-        enabled=params.tracking.enabled,
+        enabled=params.tracking.enabled and is_main(),
         uri=params.tracking.uri,
         experiment="robustness",
         name=f"{dataset} {method} {seed}",
-        key=content_key(used, [images_file, model_file], CODE),
+        key=key,
         params={**used, "trained_with": trained_with},
         tags={"dataset": dataset, "method": method, "seed": str(seed), "stage": os.environ.get("DVC_STAGE", "attack")},
     ) as run:
         images, labels = test_images(data, splits, device)
         plan, keep = _plan(params, data, method, criterion), _kept(evaluation, len(images))
         outcomes, kept = measure(network, images, labels, plan, seed=seed, keep=keep)
-        features = clean_features(network, images, batch_size=evaluation.batch_size)
-        _write(Path("data/attacks", dataset, method, str(seed)), outcomes, features, kept, labels.cpu().numpy())
+        if is_main():
+            features = clean_features(network, images, batch_size=evaluation.batch_size)
+            _write(Path("data/attacks", dataset, method, str(seed)), outcomes, features, kept, labels.cpu().numpy())
         summary = summary_metrics(outcomes)
         run.log(summary)
     print(f"{dataset} {method} {seed}: " + ", ".join(f"{name} {value:.4g}" for name, value in summary.items()))
@@ -67,7 +71,10 @@ def attack_model(params: Params, dataset: str, method: str, seed: int) -> None:
 def _plan(params: Params, data: Dataset, method: str, criterion: Criterion) -> list[Trial]:
     """The l-inf attacks of the run at every eps, then what params.yaml, measure, has for this method."""
     evaluation, kinds = data.evaluation, params.measure[method]
-    attacks = linf_attacks(params)
+    attacks = {
+        name: partial(attack, stop="sample") if params.attacks[name].name in ITERATED else attack
+        for name, attack in linf_attacks(params).items()
+    }
     plan = trials(attacks, evaluation.eps + (evaluation.sweep if "sweep" in kinds else []), evaluation.batch_size)
     if "cw" in kinds:
         plan += cw_trials(params, evaluation, evaluation.c)

@@ -13,6 +13,7 @@ from pipeline.config import Dataset, Params, pick
 from pipeline.data.batches import training_batches
 from pipeline.data.image_set import Splits, load_splits
 from pipeline.device import set_up_device
+from pipeline.distributed import is_main
 from pipeline.files import atomic_path
 from pipeline.jobs.learner import method_adversary, new_learner, on_device
 from pipeline.training.loop import run_epoch
@@ -38,8 +39,9 @@ def time_methods(params: Params, dataset: str) -> None:
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         threads=torch.get_num_threads(),
     )
-    with atomic_path(Path("data/cost", f"{dataset}.csv")) as path:
-        table.to_csv(path, index=False)
+    if is_main():
+        with atomic_path(Path("data/cost", f"{dataset}.csv")) as path:
+            table.to_csv(path, index=False)
     print(table.groupby("method", sort=False)["seconds"].median().to_string())
 
 

@@ -13,15 +13,18 @@ from pipeline.checkpoint import load_state
 from pipeline.config import Dataset, Method, TrainingData, pick
 from pipeline.data.batches import to_float, training_batches
 from pipeline.data.image_set import ImageSet, Splits
+from pipeline.distributed import world_size
 from pipeline.evaluation.accuracy import accuracy
 from pipeline.losses import LOSSES
 from pipeline.models import NETWORKS, Ensemble, Network
-from pipeline.training.adversary import Adversary, clean_only, mixed_with_attacked
+from pipeline.training.adversary import Adversary, attacked_in_parts, clean_only, mixed_with_attacked
 from pipeline.training.criterion import Criterion, build_criterion
 from pipeline.training.ema import MovingAverage
 from pipeline.training.loop import fit
 from pipeline.training.optimizer import build_optimizer
 from pipeline.training.state import Learner, Row
+from pipeline.training.synced_norm import with_synced_norms
+from pipeline.training.twin import OnTwin
 
 
 def build_network(choice: Mapping[str, Any], ensemble: int, classes: int, mean: Tensor, std: Tensor) -> Network:
@@ -50,7 +53,8 @@ def new_learner(data: Dataset, recipe: Method, splits: Splits, device: torch.dev
     torch.manual_seed(seed)
     classes, mean, std = len(splits.classes), torch.from_numpy(splits.mean), torch.from_numpy(splits.std)
     choice = {**data.networks[recipe.network].model_dump(), **network_options}
-    network = build_network(choice, recipe.ensemble, classes, mean, std).to(device)
+    network = build_network(choice, recipe.ensemble, classes, mean, std)
+    network = (with_synced_norms(network) if world_size() > 1 else network).to(device)
     network = network.to(memory_format=torch.channels_last)  # 1.2 to 1.7 times as fast on a CPU
     criterion = method_criterion(recipe.model_dump(), network, classes).to(device)
     settings = {name: group.model_dump() for name, group in recipe.prototypes.items()}
@@ -64,12 +68,14 @@ def method_adversary(recipe: Method, data: TrainingData) -> Adversary:
     if recipe.adversary is None:
         return clean_only
     attack, (low, high) = recipe.adversary.attack, data.adversary_eps[recipe.adversary.eps]
-    return partial(
-        mixed_with_attacked,
-        attack=partial(ATTACKS[attack.name], **attack.options),
-        eps_range=(low, high),
-        clean_share=recipe.adversary.clean_share,
-        labels=recipe.adversary.labels,
+    return OnTwin(
+        partial(
+            mixed_with_attacked,
+            attack=partial(ATTACKS[attack.name], **attack.options),
+            eps_range=(low, high),
+            clean_share=recipe.adversary.clean_share,
+            labels=recipe.adversary.labels,
+        )
     )
 
 
@@ -115,7 +121,8 @@ def validation(learner: Learner, data: TrainingData, recipe: Method, splits: Spl
         if recipe.keep == "best" and recipe.adversary is not None:
             choice, eps = recipe.adversary.attack, data.adversary_eps[recipe.adversary.eps][1]
             draws = Generator(device).manual_seed(0)
-            row["validation_robust"] = judge(attack=partial(ATTACKS[choice.name], eps=eps, generator=draws, **choice.options))
+            attack = partial(ATTACKS[choice.name], **choice.options)
+            row["validation_robust"] = judge(attack=partial(attacked_in_parts, eps=eps, generator=draws, attack=attack))
         return row
 
     return validate

@@ -12,6 +12,7 @@ from pipeline.attacks import ATTACKS
 from pipeline.config import Dataset, Method, Params, pick
 from pipeline.data.image_set import load_splits
 from pipeline.device import set_up_device
+from pipeline.distributed import is_main
 from pipeline.evaluation.robustness import Trial, attacked, clean_features, predict, progress
 from pipeline.files import atomic_path, content_key
 from pipeline.jobs.learner import new_learner, test_images, train
@@ -48,17 +49,18 @@ def train_plane(params: Params, dataset: str, method: str) -> None:
 
     def keep(row: Row, _: float | None) -> None:
         path = folder / f"{int(row['epoch'])}.npz"
-        if row["epoch"] in wanted and not path.exists():
+        if is_main() and row["epoch"] in wanted and not path.exists():
             with atomic_path(path) as part:
                 np.savez(part, **_look(learner, images, batch_size))  # type: ignore[arg-type]
 
     precision = params.compute.precision
     train(learner, data, recipe, splits, precision=precision, checkpoint=folder / "last.pt", params=used, on_epoch=keep)
-    looks = [dict(np.load(folder / f"{epoch}.npz")) for epoch in wanted]
     trial = Trial("pgd", data.headline_eps, partial(ATTACKS["pgd"], **params.attacks["pgd"].options), batch_size)
     with progress(len(images)) as bar:
-        twins = attacked(learner.trained()[0], images, labels, trial, seed=seed, bar=bar)
-    y = labels.cpu().numpy()
+        twins, _ = attacked(learner.trained()[0], images, labels, trial, seed=seed, bar=bar)
+    if not is_main():
+        return
+    y, looks = labels.cpu().numpy(), [dict(np.load(folder / f"{epoch}.npz")) for epoch in wanted]
     arrays = _stack(looks, _look(learner, twins, batch_size), y)
     with atomic_path(Path("data/planes", dataset, f"{method}.npz")) as part:
         np.savez(part, epochs=np.array(wanted), label=y, eps=np.array(trial.eps), **arrays)  # type: ignore[arg-type]

@@ -12,6 +12,7 @@ from pipeline.checkpoint import load_weights, save_state
 from pipeline.config import Dataset, Method, Params, pick
 from pipeline.data.image_set import load_splits
 from pipeline.device import set_up_device
+from pipeline.distributed import check_same, is_main
 from pipeline.files import atomic_path, content_key
 from pipeline.jobs.learner import new_learner, train
 from pipeline.tracking import TrackedRun, track
@@ -23,7 +24,8 @@ CODE = ["attacks", "data", "evaluation", "jobs", "losses", "models", "training"]
 
 def train_model(params: Params, dataset: str, method: str, seed: int) -> None:
     """Writes models/DATASET/METHOD/SEED.pt (weights, prototypes, params) and metrics/training/DATASET/METHOD/SEED.csv (a row per
-    epoch). A killed run goes on from its last epoch. Raises ValueError for what params or files make impossible."""
+    epoch). A killed run goes on from its last epoch, by one process or any number of ranks. Raises ValueError for what params or
+    files make impossible."""
     data: Dataset = pick(params.datasets, dataset, "dataset")
     recipe: Method = pick(params.methods, method, "method")
     device = set_up_device(params.compute.device, params.compute.threads)
@@ -36,9 +38,10 @@ def train_model(params: Params, dataset: str, method: str, seed: int) -> None:
         inputs.append(f"models/{dataset}/softmax/{seed}.pt")
         load_weights(learner.network, inputs[1], device)
     key = content_key(used, inputs, CODE)
+    check_same("what training follows from", key)
     unfinished = Path(os.environ.get("DVC_ROOT", ".")) / ".ckpt" / f"{dataset}-{method}-{seed}"
     with track(
-        enabled=params.tracking.enabled,
+        enabled=params.tracking.enabled and is_main(),
         uri=params.tracking.uri,
         experiment="training",
         name=f"{dataset} {method} {seed}",
@@ -56,12 +59,14 @@ def train_model(params: Params, dataset: str, method: str, seed: int) -> None:
             params=used,
             on_epoch=partial(_log_epoch, run),
         )
-        curve = Path("metrics/training", dataset, method, f"{seed}.csv")
-        with atomic_path(curve) as partial_curve:
-            pd.DataFrame(rows).round(6).to_csv(partial_curve, index=False)
-        run.artifact(curve)
-        save_state(f"models/{dataset}/{method}/{seed}.pt", {**learner.kept(), "params": used})
-    shutil.rmtree(unfinished, ignore_errors=True)  # with what other params had left unfinished
+        if is_main():
+            curve = Path("metrics/training", dataset, method, f"{seed}.csv")
+            with atomic_path(curve) as partial_curve:
+                pd.DataFrame(rows).round(6).to_csv(partial_curve, index=False)
+            run.artifact(curve)
+            save_state(f"models/{dataset}/{method}/{seed}.pt", {**learner.kept(), "params": used})
+    if is_main():
+        shutil.rmtree(unfinished, ignore_errors=True)  # with what other params had left unfinished
     row = rows[-1] if recipe.keep == "last" else best_row(rows)
     seen = f"validation accuracy {row['validation_accuracy']:.2f} %"
     print(f"{dataset} {method} {seed}: {len(rows)} epochs, that of epoch {int(row['epoch'])} kept: {seen}")

@@ -5,6 +5,7 @@ from pathlib import Path
 from pipeline.config import Dataset, Params, pick
 from pipeline.data.image_set import load_splits
 from pipeline.device import set_up_device
+from pipeline.distributed import is_main
 from pipeline.evaluation.robustness import trials
 from pipeline.evaluation.transfer import transfer
 from pipeline.files import atomic_path
@@ -24,6 +25,7 @@ def transfer_attacks(params: Params, dataset: str, seed: int) -> None:
     plan += cw_trials(params, evaluation, [data.headline_c])
     sources = {name: models[name] for name in params.transfer.sources}
     table = transfer(sources, models, images, labels, plan, seed=seed)
-    with atomic_path(Path("data/transfer", dataset, f"{seed}.csv")) as path:
-        table.round(4).to_csv(path, index=False)
+    if is_main():
+        with atomic_path(Path("data/transfer", dataset, f"{seed}.csv")) as path:
+            table.round(4).to_csv(path, index=False)
     print(f"{dataset} {seed}: {len(sources)} sources, {len(models)} targets")

@@ -23,9 +23,19 @@ from pipeline.config import Adaptive, Dataset, Params, pick
 from pipeline.data.batches import to_float
 from pipeline.data.image_set import ImageSet, load_splits
 from pipeline.device import set_up_device
+from pipeline.distributed import check_same, is_main
 from pipeline.evaluation.centres import class_means
 from pipeline.evaluation.masking import masking_numbers
-from pipeline.evaluation.robustness import Attack, Trial, attacked, clean_features, outcome_rows, predict, progress, summary_metrics
+from pipeline.evaluation.robustness import (
+    Attack,
+    Trial,
+    attacked,
+    clean_features,
+    outcome_rows,
+    predict_by_turns,
+    progress,
+    summary_metrics,
+)
 from pipeline.evaluation.worst_case import Run, in_turn, side_by_side, worst_examples
 from pipeline.files import atomic_path, content_key
 from pipeline.jobs.learner import load_model, on_device, test_images
@@ -61,9 +71,10 @@ def judge_model(params: Params, dataset: str, method: str, seed: int) -> None:
         "seed": seed,
     }
     key = content_key(used, [images_file, model_file], CODE)
+    check_same("what is judged", key)
     unfinished = Path(os.environ.get("DVC_ROOT", ".")) / ".ckpt" / f"verdict-{dataset}-{method}-{seed}"
     with track(
-        enabled=params.tracking.enabled,
+        enabled=params.tracking.enabled and is_main(),
         uri=params.tracking.uri,
         experiment="verdict",
         name=f"{dataset} {method} {seed}",
@@ -77,11 +88,13 @@ def judge_model(params: Params, dataset: str, method: str, seed: int) -> None:
         outcomes, examples = _outcomes(plan, network, images, labels, seed, unfinished / key, params.verdict.examples)
         checks = masking_numbers(network, images, labels, data.headline_eps, batch_size=data.evaluation.batch_size, seed=seed)
         classes = np.array(splits.classes, dtype=str)
-        _write(Path("data/verdict", dataset, method, str(seed)), outcomes, checks, {**examples, "classes": classes})
+        if is_main():
+            _write(Path("data/verdict", dataset, method, str(seed)), outcomes, checks, {**examples, "classes": classes})
         on_all = outcomes[~outcomes["attack"].str.startswith(tuple(f"{name}/" for name in plan.autoattack))]
         summary = summary_metrics(on_all)
         run.log(summary | {f"check/{name}": value for name, value in checks.items()})
-    shutil.rmtree(unfinished, ignore_errors=True)  # with what other params had left unfinished
+    if is_main():
+        shutil.rmtree(unfinished, ignore_errors=True)  # with what other params had left unfinished
     print(f"{dataset} {method} {seed}: " + ", ".join(f"{name} {value:.4g}" for name, value in summary.items()))
 
 
@@ -167,13 +180,16 @@ def _outcomes(
 
         def run(trial: Trial, x: Tensor, y: Tensor) -> Tensor:
             path = folder / f"{trial.attack.replace('/', '-')}-{_digest(x, y)}.npy"
-            if path.exists():
+            done = path.exists()
+            check_same("what an attack is given and whether it was done before", f"{path.name} {done}")
+            if done:
                 x_adv = torch.from_numpy(np.load(path)).to(x.device)
                 bar.update(len(x))
             else:
-                x_adv = attacked(network, x, y, trial, seed=seed, bar=bar)
-                with atomic_path(path) as part:
-                    np.save(part, x_adv.cpu().numpy())
+                x_adv, _ = attacked(network, x, y, trial, seed=seed, bar=bar)
+                if is_main():
+                    with atomic_path(path) as part:
+                        np.save(part, x_adv.cpu().numpy())
             bar.update(len(images) - len(x))  # those that need no attack any more
             return x_adv
 
@@ -197,7 +213,7 @@ def _digest(x: Tensor, y: Tensor) -> str:
 
 def _rows(network: nn.Module, images: Tensor, labels: Tensor, trial: Trial, run: Run) -> pd.DataFrame:
     x_adv = run(trial, images, labels)
-    return outcome_rows(trial, images, labels, x_adv, predict(network, x_adv, batch_size=trial.batch_size))
+    return outcome_rows(trial, images, labels, x_adv, predict_by_turns(network, x_adv, batch_size=trial.batch_size))
 
 
 def _write(folder: Path, outcomes: pd.DataFrame, checks: Mapping[str, float], examples: Mapping[str, np.ndarray]) -> None:

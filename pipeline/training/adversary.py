@@ -8,7 +8,9 @@ import torch
 from torch import Generator, Tensor, nn
 
 from pipeline.attacks.objective import Objective
+from pipeline.attacks.pgd import pgd, random_start
 from pipeline.attacks.steps import evaluating
+from pipeline.distributed import gather_rows, own_part, part_sizes, world_size
 from pipeline.training.trades import divergence
 
 Labels = Literal["true", "predicted", "soft"]
@@ -39,17 +41,37 @@ def mixed_with_attacked(
     true label into the image ("label leaking", Kurakin et al., arXiv:1611.01236, section 4.1). Soft labels are all that the model
     predicts for the clean image: the attack, which must be PGD, raises the divergence from it and starts beside the image, where
     it has a gradient (TRADES, arXiv:1901.08573, algorithm 1).
+
+    Every rank is given the same batch and returns the same.
     """
     low, high = eps_range
     eps = low + (high - low) * torch.rand(1, generator=generator, device=x.device).item()
+    own = own_part(len(x))
     if labels == "soft":
-        attack = partial(attack, objective=divergence_from(_logits(model, x)), start="gaussian")
-    target = _logits(model, x).argmax(1) if labels == "predicted" else y
-    x_adv = attack(model, x, target, eps, generator=generator)
+        attack = partial(attack, objective=divergence_from(_logits(model, x[own])), start="gaussian")
+    target = gather_rows(_logits(model, x[own]).argmax(1), part_sizes(len(x))) if labels == "predicted" else y
+    x_adv = attacked_in_parts(model, x, target, eps, generator=generator, attack=attack)
     weight = x.new_full((len(x),), 1 / len(x))
     if clean_share == 0:
         return x_adv, y, weight
     return torch.cat([x, x_adv]), torch.cat([y, y]), torch.cat([weight * clean_share, weight * (1 - clean_share)])
+
+
+def attacked_in_parts(
+    model: nn.Module, x: Tensor, y: Tensor, eps: float, *, generator: Generator, attack: Callable[..., Tensor]
+) -> Tensor:
+    """attack(model, x, y, eps, generator=generator) of a batch that every rank has: each attacks its part, all get the whole, and
+    the generator is left the same on all. PGD starts where it starts in one process; other attacks that draw, such as Square, draw
+    as in another run."""
+    if world_size() == 1:
+        return attack(model, x, y, eps, generator=generator)
+    own = own_part(len(x))
+    if isinstance(attack, partial) and attack.func is pgd:
+        start = random_start(x, eps, attack.keywords.get("start", "uniform"), generator)  # of the whole batch, as in one process
+        attack = partial(attack, start=start[own])
+    draws = Generator(x.device)
+    draws.set_state(generator.get_state())
+    return gather_rows(attack(model, x[own], y[own], eps, generator=draws), part_sizes(len(x)))
 
 
 def divergence_from(clean: Tensor) -> Objective:

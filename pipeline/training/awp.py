@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from pipeline.distributed import sum_over_ranks
+
 NO_ZERO = 1e-12  # a weight on which the loss does not hang has no direction: it stays where it is
 
 
@@ -23,6 +25,7 @@ def perturbed(network: nn.Module, loss: Callable[[], Tensor], gamma: float) -> I
     buffers = list(network.buffers())
     seen = [buffer.clone() for buffer in buffers]
     gradients = torch.autograd.grad(loss(), weights, materialize_grads=True)  # zeros for a branch without a loss
+    sum_over_ranks(gradients)
     kept = [weight.detach().clone() for weight in weights]
     with torch.no_grad():
         for buffer, before in zip(buffers, seen, strict=True):

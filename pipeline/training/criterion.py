@@ -6,12 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.distributed import gather_rows, part_sizes
 from pipeline.training.trades import divergence
 
 
 class Criterion(nn.Module):
     """images (B, C, H, W), logits (B, K), features {layer: (B, D)}, y (B,), weight (B,) -> {"ce": (), "<loss>[<layer>]": (), ...},
-    each term summed over the images by weight.
+    each term summed over the images by weight. With several ranks `images` are those of this rank's part, all else is of the whole
+    batch, and so are the terms.
 
     Holds the prototypes (in `losses`) and the linear classifiers of the auxiliary branches (`heads`), neither of which the network
     needs to predict. Besides the network's layers a loss can be on `logits`. Weights: `cross_entropy` of the CE term, which is left
@@ -52,7 +54,7 @@ class Criterion(nn.Module):
         images += [F.cross_entropy(head(features[layer]), y, reduction="none") for layer, head in self.heads.items()]
         if self.input_gradient:
             gradient = torch.autograd.grad(ce.sum(), x, create_graph=True)[0]
-            images.append(self.input_gradient * gradient.square().sum(dim=(1, 2, 3)))
+            images.append(gather_rows(self.input_gradient * gradient.square().sum(dim=(1, 2, 3)), part_sizes(len(y))))
         if self.trades:
             if len(y) % 2:
                 raise ValueError(f"trades: the batch must be clean images and then as many attacked ones, got {len(y)} images")
@@ -62,6 +64,10 @@ class Criterion(nn.Module):
             values = [(weight * (self.cross_entropy * ce)).sum()] if self.cross_entropy else []
         values += [(weight * value).sum() for value in images]
         return dict(zip(self.terms, values, strict=True))
+
+    def layers(self) -> set[str]:
+        """Those that a loss is on."""
+        return {*self.losses, *self.heads}
 
     def prototypes(self) -> dict[str, list[nn.Parameter]]:
         """Prototype parameters of all layers by their name in the loss, e.g. {"centres": [...], "radii": [...]}."""

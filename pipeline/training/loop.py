@@ -11,10 +11,11 @@ import torch
 from torch import Generator, Tensor
 from tqdm import tqdm
 
+from pipeline.distributed import check_same, gather_rows, is_main, own_part, part_sizes
 from pipeline.training.adversary import Adversary
 from pipeline.training.awp import perturbed
 from pipeline.training.finite import FiniteWatch, check_parameters
-from pipeline.training.optimizer import clip_gradients, reached, set_learning_rates
+from pipeline.training.optimizer import clip_gradients, reached, set_learning_rates, sum_gradients
 from pipeline.training.state import Learner, Row, resume_learner, save_learner
 
 Batches = Callable[[Generator], Iterator[tuple[Tensor, Tensor]]]  # one epoch of images in [0, 1] and labels
@@ -44,8 +45,11 @@ def fit(
     After every epoch the whole state is written to `checkpoint` (with `params`, which made it); where that file exists, training
     goes on from it and ends with the same weights as if it had never stopped. `on_epoch(row, images per second)` is called for
     every epoch; for those of an earlier run without a rate. Raises DivergedError when a loss leaves the finite numbers.
+
+    With several ranks all are given the same, and a step is shared out (see `step`). The checkpoint knows nothing of them.
     """
     rows = resume_learner(checkpoint, learner)
+    check_same(f"what is in {checkpoint}", f"{len(rows)} epochs")
     for row in rows:
         on_epoch(row, None)
     every = 0.2 if sys.stderr.isatty() else 20.0  # seconds; a log file gets a line now and then
@@ -61,7 +65,8 @@ def fit(
             rows.append(row)
             if keep == "best" and best_row(rows) is row:
                 learner.keep_as_best()
-            save_learner(checkpoint, learner, rows, params)
+            if is_main():
+                save_learner(checkpoint, learner, rows, params)
             on_epoch(row, rate)
             seen = f"train {row['train_accuracy']:.1f}% val {row['validation_accuracy']:.1f}%"
             bar.set_postfix_str(f"loss {row['loss']:.3f} {seen}", refresh=False)
@@ -113,23 +118,29 @@ def step(
     learner: Learner, clean: Tensor, labels: Tensor, adversary: Adversary, precision: str, gamma: float
 ) -> tuple[Tensor, Tensor]:
     """One update by a batch (B, C, H, W) and its labels (B,). Returns the terms of the loss (T,) and which of the images (B',) that
-    the network saw it had right; with a `gamma` above 0 both, and the gradient, are those of the perturbed weights."""
+    the network saw it had right; with a `gamma` above 0 both, and the gradient, are those of the perturbed weights.
+
+    Every rank has the same learner and batch, sends its part of the images through the network, and reckons the loss, which may
+    compare images, from the logits and features of all."""
     network, criterion, optimizer, device = learner.network, learner.criterion, learner.optimizer, learner.generator.device
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
     with autocast:
         x, y, weight = adversary(network, clean, labels, learner.generator)
+    own, sizes, used = x[own_part(len(x))], part_sizes(len(x)), criterion.layers()
 
     def forward() -> tuple[Tensor, Tensor]:
         with autocast:
-            logits, features = network.forward_features(x.requires_grad_(bool(criterion.input_gradient)))
-        floats = {name: feature.float() for name, feature in features.items()}
-        terms = criterion(x, logits.float(), floats, y, weight)
+            part, features = network.forward_features(own.requires_grad_(bool(criterion.input_gradient)))
+        floats = {name: gather_rows(feature.float(), sizes) for name, feature in features.items() if name in used}
+        logits = gather_rows(part.float(), sizes)
+        terms = criterion(own, logits, floats, y, weight)
         return torch.stack(list(terms.values())), logits
 
     with perturbed(network, lambda: forward()[0].sum(), gamma) if gamma else nullcontext():
         values, logits = forward()
         optimizer.zero_grad(set_to_none=True)
         values.sum().backward()
+    sum_gradients(network, criterion)
     clip_gradients(optimizer)
     optimizer.step()
     if learner.average is not None:

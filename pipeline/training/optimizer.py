@@ -6,6 +6,8 @@ from typing import Any
 from torch import nn
 from torch.optim import SGD
 
+from pipeline.distributed import sum_over_ranks, world_size
+
 Settings = Mapping[str, Any]  # lr, momentum, weight_decay, milestones, gamma, clip (may be left out)
 
 
@@ -27,6 +29,17 @@ def build_optimizer(
     groups = [{"params": list(weights), "name": "network", **settings}]
     groups += [{"params": prototypes[name], "name": name, **prototype_settings[name]} for name in prototypes]
     return SGD([{**group, "base_lr": group["lr"]} for group in groups])
+
+
+def sum_gradients(network: nn.Module, criterion: nn.Module) -> None:
+    """Over the ranks, of which each has the network's gradients of its part of the batch and the criterion's of all of it. The
+    latter are summed too and divided, so that prototypes stay the same, bit by bit, where two devices do not round alike."""
+    if world_size() == 1:
+        return
+    parts, wholes = ([p.grad for p in module.parameters() if p.grad is not None] for module in (network, criterion))
+    for gradient in wholes:
+        gradient.div_(world_size())
+    sum_over_ranks([*parts, *wholes])
 
 
 def clip_gradients(optimizer: SGD) -> None:
