@@ -216,6 +216,7 @@ class Statistics(Strict):
 class Compute(Strict):
     device: Literal["auto", "cpu", "cuda"]
     precision: Literal["fp32", "bf16"]
+    attack_precision: Literal["fp32", "bf16"]
     threads: Annotated[int, Field(ge=0)]
 
 

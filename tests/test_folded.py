@@ -142,3 +142,22 @@ def test_adversaries_work_on_a_twin_of_the_weights_of_the_moment(trained: nn.Mod
     assert seen[0] is seen[1]
     assert seen[0] is not model
     assert model.training
+
+
+def test_attacks_in_bf16_are_judged_in_fp32(trained: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    model, x, y = trained.float(), digits[0].float(), digits[1]
+    seen: list[torch.dtype] = []
+    trained[0].register_forward_hook(lambda _, inputs, output: seen.append(output.dtype))
+    found = {}
+    for precision in ("fp32", "bf16"):
+        seen.clear()
+        trial = Trial("pgd", 0.1, partial(pgd, steps=10, rel_step_size=0.25, stop="sample"), 64, precision=precision)
+        with progress(len(x)) as bar:
+            x_adv, prediction = attacked(model, x, y, trial, seed=0, bar=bar)
+        assert torch.equal(prediction, predict(model, x_adv, batch_size=128))
+        assert x_adv.dtype == torch.float32
+        assert (x_adv - x).abs().max() <= 0.1 + 1e-6
+        found[precision] = int((prediction == y).sum())
+        assert (torch.bfloat16 in seen) == (precision == "bf16")
+    assert 10 < found["fp32"] < 118
+    assert abs(found["bf16"] - found["fp32"]) <= 2

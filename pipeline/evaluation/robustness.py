@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple, NoReturn
+from typing import Literal, NamedTuple, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,7 @@ from tqdm import tqdm
 from pipeline.attacks.steps import evaluating
 from pipeline.distributed import by_turns
 from pipeline.models.folded import Folded
+from pipeline.models.half import Half
 from pipeline.models.network import Network
 
 Attack = Callable[..., Tensor]  # (model, x, y, eps, *, generator, batch_size, done) -> x_adv
@@ -22,13 +23,15 @@ AT_HAND = 4  # batches of images that an attack is given at once, so that others
 
 class Trial(NamedTuple):
     """One attack at one strength, as a row of the tables names it, on all images or the first `images`. `eps` is the constant c
-    for C&W, which has no bound. `batch_size`: how many images go through the network at a time."""
+    for C&W, which has no bound. `batch_size`: how many images go through the network at a time. `precision`: of
+    the attack; what it has broken is always judged in fp32."""
 
     attack: str
     eps: float
     run: Attack
     batch_size: int
     images: int | None = None
+    precision: Literal["fp32", "bf16"] = "fp32"
 
 
 def trials(attacks: Mapping[str, Attack], eps: Sequence[float], batch_size: int, images: int | None = None) -> list[Trial]:
@@ -77,12 +80,13 @@ def attacked(
     """The adversarial images of one trial, (N, C, H, W) or the first of them, and what the model makes of them, (N,); counted on
     `bar`. Some batches at a time, each time from a generator of its own, which the ranks do by turns.
 
-    The attack works on a twin of the model with batch norm folded away, which answers alike up to rounding. The model has the last
-    word: images that only the twin gets wrong are attacked again on the model itself.
+    The attack works on a twin of the model with batch norm folded away, which answers alike up to rounding, in bf16 if the trial
+    says so. The model has the last word, in fp32: images that only the twin gets wrong are attacked again on the model itself.
     """
     bar.set_description(f"{trial.attack} {trial.eps:g}", refresh=False)
     images, labels = images[: trial.images], labels[: trial.images]
     twin, size, counted = Folded(model, images[:2]).now(), trial.batch_size, bar.n
+    twin = Half(twin) if trial.precision == "bf16" else twin
     xs, ys = images.split(AT_HAND * size), labels.split(AT_HAND * size)
 
     def work(number: int) -> tuple[Tensor, Tensor]:

@@ -41,7 +41,7 @@ def attack_model(params: Params, dataset: str, method: str, seed: int) -> None:
         "attacks": {name: params.attacks[name].model_dump() for name in params.run.attacks},
         "measure": params.measure[method],
         "headline_eps": data.headline_eps,
-        "compute": {"device": device.type, "threads": params.compute.threads},
+        "compute": {**params.compute.model_dump(exclude={"precision"}), "device": device.type},
         "dataset": dataset,
         "method": method,
         "seed": seed,
@@ -89,7 +89,7 @@ def _plan(params: Params, data: Dataset, method: str, criterion: Criterion) -> l
         plan += trials(adaptive, [data.headline_eps], evaluation.batch_size)
     if "noise" in kinds:
         plan += noise_trials(mim, **params.noise.model_dump())
-    return plan
+    return [trial._replace(precision=params.compute.attack_precision) for trial in plan]
 
 
 def linf_attacks(params: Params) -> dict[str, Attack]:

@@ -55,7 +55,8 @@ def train_plane(params: Params, dataset: str, method: str) -> None:
 
     precision = params.compute.precision
     train(learner, data, recipe, splits, precision=precision, checkpoint=folder / "last.pt", params=used, on_epoch=keep)
-    trial = Trial("pgd", data.headline_eps, partial(ATTACKS["pgd"], **params.attacks["pgd"].options), batch_size)
+    pgd = partial(ATTACKS["pgd"], **params.attacks["pgd"].options)
+    trial = Trial("pgd", data.headline_eps, pgd, batch_size, precision=params.compute.attack_precision)
     with progress(len(images)) as bar:
         twins, _ = attacked(learner.trained()[0], images, labels, trial, seed=seed, bar=bar)
     if not is_main():

@@ -32,7 +32,9 @@ def train_model(params: Params, dataset: str, method: str, seed: int) -> None:
     inputs = [f"data/{dataset}.npz"]
     splits = load_splits(inputs[0])
     used = {"dataset": dataset, "classes": len(splits.classes), "channels": len(splits.mean), "seed": seed}
-    used |= _recipe(params, data, method) | {"compute": {**params.compute.model_dump(), "device": device.type}}
+    used |= _recipe(params, data, method) | {
+        "compute": {**params.compute.model_dump(exclude={"attack_precision"}), "device": device.type}
+    }
     learner = new_learner(data, recipe, splits, device, seed)
     if recipe.init == "softmax":
         inputs.append(f"models/{dataset}/softmax/{seed}.pt")

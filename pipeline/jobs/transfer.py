@@ -23,6 +23,7 @@ def transfer_attacks(params: Params, dataset: str, seed: int) -> None:
     models = {name: load_model(f"models/{dataset}/{name}/{seed}.pt", device)[0] for name in names}
     plan = trials(linf_attacks(params), [data.headline_eps], evaluation.batch_size)
     plan += cw_trials(params, evaluation, [data.headline_c])
+    plan = [trial._replace(precision=params.compute.attack_precision) for trial in plan]
     sources = {name: models[name] for name in params.transfer.sources}
     table = transfer(sources, models, images, labels, plan, seed=seed)
     if is_main():

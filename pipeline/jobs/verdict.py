@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
@@ -65,7 +65,7 @@ def judge_model(params: Params, dataset: str, method: str, seed: int) -> None:
         "autoattack": {name: choice.model_dump() for name, choice in params.autoattack[params.verdict.autoattack].items()},
         "pgd": params.attacks["pgd"].model_dump(),
         "eps": eps,
-        "compute": {"device": device.type, "threads": params.compute.threads},
+        "compute": {**params.compute.model_dump(exclude={"precision"}), "device": device.type},
         "dataset": dataset,
         "method": method,
         "seed": seed,
@@ -84,7 +84,7 @@ def judge_model(params: Params, dataset: str, method: str, seed: int) -> None:
     ) as run:
         images, labels = test_images(data, splits, device)
         centres = _centres(network, criterion, splits.train, data.evaluation.batch_size)
-        plan = _plan(params, data, eps, criterion, centres, network.classes)
+        plan = _at_precision(_plan(params, data, eps, criterion, centres, network.classes), params.compute.attack_precision)
         outcomes, examples = _outcomes(plan, network, images, labels, seed, unfinished / key, params.verdict.examples)
         checks = masking_numbers(network, images, labels, data.headline_eps, batch_size=data.evaluation.batch_size, seed=seed)
         classes = np.array(splits.classes, dtype=str)
@@ -142,6 +142,14 @@ def _plan(
     ]
     most = partial(pgd, steps=max(params.verdict.steps), rel_step_size=rel_step_size)
     return Plan(autoattack, adaptive, [*others, Trial("unbounded", 1.0, most, batch_size)])
+
+
+def _at_precision(plan: Plan, precision: Literal["fp32", "bf16"]) -> Plan:
+    def changed(trials: list[Trial]) -> list[Trial]:
+        return [trial._replace(precision=precision) for trial in trials]
+
+    autoattack = {name: changed(parts) for name, parts in plan.autoattack.items()}
+    return Plan(autoattack, changed(plan.adaptive), changed(plan.others))
 
 
 def _adaptive(settings: Adaptive, criterion: Criterion, centres: Mapping[str, Tensor], classes: int) -> dict[str, Attack]:
