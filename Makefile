@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 
 .DEFAULT_GOAL := help
-.PHONY: help repro test check ui lock
+.PHONY: help repro test check ui lock bench
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -29,6 +29,11 @@ check: $(INSTALLED)  ## ruff and mypy
 	ruff check .
 	ruff format --check .
 	mypy
+
+# torchattacks asks for an old requests that it never imports, so it comes without what it asks for: see docs/benchmarks.md
+bench: $(INSTALLED)  ## speed and memory beside other libraries and the machine's limit (PARTS="repro autoattack": these instead)
+	@python -c 'import dill, multiprocess, torchattacks' 2>/dev/null || pip install -q --no-deps torchattacks==3.5.1 multiprocess dill
+	python -m benchmarks $(PARTS)
 
 ui: $(INSTALLED)  ## MLflow's comparison of the verdicts on all models, on http://127.0.0.1:$(PORT)
 	python -m pipeline.ui $(PORT)

@@ -1,103 +1,112 @@
-"""This project's AutoAttack beside those of torchattacks and of ART, on the same models and images; docs/autoattack.md says what
-each of them runs. In the project's folder, after `make repro`: `python -m benchmarks.autoattack`."""
+"""This project's AutoAttack beside those of torchattacks and of ART, on the same models and images over several seeds;
+docs/autoattack.md says what each of them runs. In the project's folder, after `make repro`: `python -m benchmarks.autoattack`."""
 
 import argparse
 import importlib
-import importlib.util
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from importlib import metadata
+from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
+from benchmarks.measure import Size, timed
+from benchmarks.peers import Task, art_classifier, art_images, by_batch, lacking, left
+from benchmarks.results import Report, Target, parse, run_main, start, write
 from pipeline.attacks.apgd import Norm
 from pipeline.choices import AttackChoice
 from pipeline.config import load_params
 from pipeline.data.batches import to_float
-from pipeline.data.image_set import load_splits
-from pipeline.evaluation.robustness import Trial, attacked, predict
+from pipeline.data.image_set import Splits, load_splits
+from pipeline.evaluation.robustness import Trial, attacked
 from pipeline.evaluation.worst_case import in_turn
-from pipeline.files import atomic_path
+from pipeline.files import content_key
 from pipeline.jobs.learner import load_model
 from pipeline.jobs.verdict import autoattack_parts
 
 STEPS, QUERIES, P_INIT = 100, 5000, 0.8  # of the `standard` version of arXiv:2003.01690, for the other libraries
-OUT = Path("metrics/benchmarks/autoattack.csv")
 OWN = {"ours": "standard", "ours_rapid": "rapid"}  # as params.yaml names them, `autoattack`
 CAPITAL, ORDER = {"linf": "Linf", "l2": "L2"}, {"linf": np.inf, "l2": 2}  # what torchattacks and ART call the norms
-BEYOND = 1 + 1e-4  # in parts of eps, for the rounding of norms in float32
+IDENTITY = ["dataset", "model", "norm", "eps", "attack", "seed"]  # what a row is about; measured once
+COLUMNS = [*IDENTITY, "images", "clean", "left", "seconds", "key"]
+IN_200 = 1 / 200  # ours may leave so much more than theirs, of all images
+SIZES = {"images": Size(20, 200, 200, "the first so many of the test split")}
+
+Attack = Callable[[Task], Tensor]
 
 
-class Task(NamedTuple):
-    """What every library is given. x: (N, C, H, W) in [0, 1], y: (N,)."""
+class Cell(NamedTuple):
+    """What is to be measured: a row of the table without what is found, and the task."""
 
-    model: nn.Module
-    x: Tensor
-    y: Tensor
-    norm: Norm
-    eps: float
-    classes: int
-    seed: int
+    row: dict[str, Any]
+    task: Task
 
 
 def ours(task: Task, parts: Mapping[str, AttackChoice]) -> Tensor:
     """-> x_adv, as all of these. parts: as params.yaml has them, `autoattack`."""
-    plan = autoattack_parts(parts, task.eps, task.norm, classes=task.classes, batch_size=len(task.x))
+    plan = autoattack_parts(parts, task.eps, task.norm, classes=task.classes, batch_size=task.batch_size)
 
     def run(trial: Trial, x: Tensor, y: Tensor) -> Tensor:
-        return attacked(task.model, x, y, trial, seed=task.seed, bar=tqdm(disable=True))
+        return attacked(task.model, x, y, trial, seed=task.seed, bar=tqdm(disable=True))[0]
 
     return in_turn("autoattack", task.model, task.x, task.y, plan, run)[1]
 
 
-def torchattacks_standard(task: Task) -> Tensor:
+def torchattacks_standard(task: Task, *, steps: int = STEPS, queries: int = QUERIES) -> Tensor:
     """The four parts of its AutoAttack, `standard`, but with the paper's 100 steps instead of 10."""
     library = importlib.import_module("torchattacks")
     options = {"norm": CAPITAL[task.norm], "eps": task.eps, "seed": task.seed, "n_restarts": 1}
     parts = [
-        library.APGD(task.model, loss="ce", steps=STEPS, **options),
-        library.APGDT(task.model, n_classes=task.classes, steps=STEPS, **options),
-        library.FAB(task.model, multi_targeted=True, n_classes=task.classes, steps=STEPS, **options),
-        library.Square(task.model, n_queries=QUERIES, **options),
+        library.APGD(task.model, loss="ce", steps=steps, **options),
+        library.APGDT(task.model, n_classes=task.classes, steps=steps, **options),
+        library.FAB(task.model, multi_targeted=True, n_classes=task.classes, steps=steps, **options),
+        library.Square(task.model, n_queries=queries, **options),
     ]
-    return library.MultiAttack(parts)(task.x, task.y)  # type: ignore[no-any-return]
+    return by_batch(task, library.MultiAttack(parts))
 
 
 def torchattacks_as_it_comes(task: Task) -> Tensor:
     library = importlib.import_module("torchattacks")
     attack = library.AutoAttack(task.model, CAPITAL[task.norm], task.eps, "standard", n_classes=task.classes, seed=task.seed)
-    return attack(task.x, task.y)  # type: ignore[no-any-return]
+    return by_batch(task, attack)
 
 
-def art_standard(task: Task) -> Tensor:
+def art_standard(task: Task, *, steps: int = STEPS, queries: int = QUERIES) -> Tensor:
     """As near to the standard version as ART gets: one restart, a first step of 2 eps, and APGD towards every wrong class too. ART
     has no FAB; DeepFool stays in its place."""
     evasion = importlib.import_module("art.attacks.evasion")
-    classifier, norm = _classifier(task), ORDER[task.norm]
-    options = {"norm": norm, "eps": task.eps, "batch_size": len(task.x)}
-    steps = {"eps_step": 2 * task.eps, "max_iter": STEPS, "nb_random_init": 1}
+    classifier, norm = art_classifier(task), ORDER[task.norm]
+    options = {"norm": norm, "eps": task.eps, "batch_size": task.batch_size}
+    of_apgd = {"eps_step": 2 * task.eps, "max_iter": steps, "nb_random_init": 1}
     parts = [
-        evasion.AutoProjectedGradientDescent(classifier, loss_type="cross_entropy", **options, **steps),
-        evasion.AutoProjectedGradientDescent(classifier, loss_type="difference_logits_ratio", **options, **steps),
-        evasion.DeepFool(classifier, max_iter=STEPS, epsilon=1e-3, nb_grads=task.classes, batch_size=len(task.x)),
-        evasion.SquareAttack(classifier, max_iter=QUERIES, p_init=P_INIT, nb_restarts=1, **options),
+        evasion.AutoProjectedGradientDescent(classifier, loss_type="cross_entropy", **options, **of_apgd),
+        evasion.AutoProjectedGradientDescent(classifier, loss_type="difference_logits_ratio", **options, **of_apgd),
+        evasion.DeepFool(classifier, max_iter=steps, epsilon=1e-3, nb_grads=task.classes, batch_size=task.batch_size),
+        evasion.SquareAttack(classifier, max_iter=queries, p_init=P_INIT, nb_restarts=1, **options),
     ]
     return _art(task, evasion.AutoAttack(classifier, attacks=parts, targeted=True, **options))
 
 
 def art_as_it_comes(task: Task) -> Tensor:
     evasion = importlib.import_module("art.attacks.evasion")
-    return _art(task, evasion.AutoAttack(_classifier(task), norm=ORDER[task.norm], eps=task.eps))
+    return _art(task, evasion.AutoAttack(art_classifier(task), norm=ORDER[task.norm], eps=task.eps))
 
 
-PEERS: dict[str, Callable[[Task], Tensor]] = {
+def _art(task: Task, attack: Any) -> Tensor:
+    for part in attack.attacks:
+        part.set_params(verbose=False)
+    return art_images(task, attack)
+
+
+PEERS: dict[str, Attack] = {
     "torchattacks": torchattacks_standard,
     "torchattacks_default": torchattacks_as_it_comes,
     "art": art_standard,
@@ -105,65 +114,70 @@ PEERS: dict[str, Callable[[Task], Tensor]] = {
 }
 
 
-def _classifier(task: Task) -> Any:
-    classification = importlib.import_module("art.estimators.classification")
-    return classification.PyTorchClassifier(
-        task.model,
-        loss=nn.CrossEntropyLoss(),
-        input_shape=tuple(task.x.shape[1:]),
-        nb_classes=task.classes,
-        clip_values=(0.0, 1.0),
-        device_type="cpu",
-    )
+def run(task: Task, attack: Attack) -> tuple[int, float]:
+    """Images left, and seconds: on a CPU of processor time, which no other program lengthens."""
+    torch.manual_seed(task.seed)
+    start = time.process_time()
+    x_adv, wall = timed(partial(attack, task), task.x.device)
+    return left(task, x_adv), wall if task.x.device.type == "cuda" else time.process_time() - start
 
 
-def _art(task: Task, attack: Any) -> Tensor:
-    np.random.seed(task.seed)  # noqa: NPY002  # where ART draws from
-    for part in attack.attacks:
-        part.set_params(verbose=False)
-    return torch.from_numpy(attack.generate(task.x.numpy(), task.y.numpy()))
+def is_done(table: pd.DataFrame, row: Mapping[str, Any]) -> bool:
+    """Whether the table has this cell, measured with the same key: model, images, attack and its code are as they were."""
+    return bool((table[[*IDENTITY, "key"]] == [row[name] for name in [*IDENTITY, "key"]]).all(axis=1).any())
 
 
-def left(task: Task, x_adv: Tensor) -> int:
-    """The images that stand: those that the model gets right, and those whose perturbation is no valid one."""
-    delta = (x_adv - task.x).flatten(1)
-    size = delta.abs().amax(1) if task.norm == "linf" else delta.norm(dim=1)
-    valid = (size <= task.eps * BEYOND) & (x_adv.flatten(1).amin(1) >= 0) & (x_adv.flatten(1).amax(1) <= 1)
-    return int(((predict(task.model, x_adv, batch_size=len(x_adv)) == task.y) | ~valid).sum())
+def with_row(table: pd.DataFrame, row: Mapping[str, Any]) -> pd.DataFrame:
+    """The table with this row in place of an older one of its cell."""
+    new = pd.DataFrame([row], columns=COLUMNS)
+    return pd.concat([table, new], ignore_index=True).drop_duplicates(IDENTITY, keep="last", ignore_index=True)
 
 
-def compare(task: Task, model: str, attacks: Mapping[str, Callable[[Task], Tensor]]) -> pd.DataFrame:
-    """A row per attack: images left, also in %, seconds of processor time (no other program lengthens it), and how many
-    images more ours leaves than this one does."""
-    clean, rows = left(task, task.x), []
-    for name, attack in attacks.items():
-        torch.manual_seed(task.seed)
-        start = time.process_time()
-        x_adv = attack(task)
-        seconds = round(time.process_time() - start, 1)
-        count = left(task, x_adv)
-        rows.append((model, task.norm, task.eps, len(task.x), clean, name, count, 100 * count / len(task.x), seconds))
-        print(f"{model} {task.norm} {task.eps:g}: {name} leaves {count} of {len(task.x)}, {seconds} s", file=sys.stderr)
-    columns = ["model", "norm", "eps", "images", "clean", "attack", "left", "percent", "seconds"]
-    table = pd.DataFrame(rows, columns=columns)
-    return table.assign(ours_minus_this=int(table["left"][0]) - table["left"])
+def keys(
+    attacks: Sequence[str], files: Sequence[Path], images: int, parts: Mapping[str, Mapping[str, AttackChoice]]
+) -> dict[str, str]:
+    """What a count follows from, by attack. Of ours that is our code too, of the others their version."""
+    found = {}
+    for name in attacks:
+        if name in OWN:
+            own = {part: choice.model_dump() for part, choice in parts[OWN[name]].items()}
+            found[name] = content_key({"images": images, "parts": own}, files, ["attacks", "evaluation"])
+        else:
+            library = "torchattacks" if name.startswith("torchattacks") else "adversarial-robustness-toolbox"
+            settings = {"version": metadata.version(library), "steps": STEPS, "queries": QUERIES}
+            found[name] = content_key({"images": images, "attack": name, **settings}, files, [])
+    return found
 
 
-def markdown(table: pd.DataFrame) -> str:
-    """A row per model, norm and eps. A cell: images left, how many more ours leaves, %, seconds."""
-    cells = [
-        f"{row.left}{'' if row.attack in OWN else f' ({row.ours_minus_this:+d})'}, {row.percent:.1f} %, {row.seconds:.0f} s"
-        for row in table.itertuples()
+def summary(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Target]]:
+    """A line per model, norm and eps. For each attack the images left by seed, their mean and the mean of the seconds; for each
+    that is not ours the mean, over the seeds that both have, of how many more ours leaves."""
+    lines, more = [], []
+    peers = [name for name in table["attack"].unique() if name not in OWN]
+    for cell, group in table.groupby(["model", "norm", "eps", "images", "clean"], sort=False):
+        counts = group.pivot(index="seed", columns="attack", values="left").sort_index()
+        seconds = group.groupby("attack")["seconds"].mean()
+        line = {name: str(value) for name, value in zip(["model", "norm", "eps", "images", "clean"], cell, strict=True)}
+        for name in counts.columns[np.argsort([list(table["attack"].unique()).index(name) for name in counts.columns])]:
+            seen = counts[name].dropna().astype(int)
+            line[name] = f"{', '.join(map(str, seen))}; mean {seen.mean():.2f}; {seconds[name]:.0f} s"
+        for name in [name for name in peers if {name, "ours"} <= set(counts.columns)]:
+            difference = (counts["ours"] - counts[name]).mean()
+            line[f"ours less {name}"] = f"{difference:+.2f}"
+            more.append((name, difference, int(group["images"].iloc[0])))
+        lines.append(line)
+    limits = {name: [(difference, images) for peer, difference, images in more if peer == name] for name in peers}
+    targets = [
+        Target(f"images that ours leaves more than {name}, the worst of all means", max(found)[0], most=max(found)[1] * IN_200)
+        for name, found in limits.items()
+        if found
     ]
-    wide = table.assign(cell=cells).pivot(index=["model", "norm", "eps", "images", "clean"], columns="attack", values="cell")
-    return f"{wide[table['attack'].unique()].reset_index().to_markdown(index=False, disable_numparse=True)}\n"
+    return pd.DataFrame(lines).fillna(""), targets
 
 
-def installed(peers: Sequence[str]) -> dict[str, Callable[[Task], Tensor]]:
+def installed(peers: Sequence[str]) -> dict[str, Attack]:
     """Ours, then those of `peers` that can run; a line on stderr names what is missing."""
-    needs = {"torchattacks": ["torchattacks"], "art": ["art", "multiprocess"]}
-    lacking = {library: [name for name in names if not importlib.util.find_spec(name)] for library, names in needs.items()}
-    wanted = {peer: lacking[peer.removesuffix("_default")] for peer in peers}
+    wanted = {peer: lacking(peer.removesuffix("_default")) for peer in peers}
     for peer, modules in wanted.items():
         if modules:
             print(f"{peer} is left out: {', '.join(modules)} not installed, see docs/autoattack.md", file=sys.stderr)
@@ -172,44 +186,73 @@ def installed(peers: Sequence[str]) -> dict[str, Callable[[Task], Tensor]]:
     return own | {peer: PEERS[peer] for peer, modules in wanted.items() if not modules}
 
 
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.autoattack", description=__doc__)
+def arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.autoattack",
+        description=__doc__,
+        epilog="Goes on from the table that is there: what was measured on the same model file, images and code is not run again.",
+    )
     parser.add_argument("--dataset", default="digits", help="of params.yaml, trained by make repro (default: %(default)s)")
     parser.add_argument("--methods", nargs="+", default=["softmax_fs", "pcl_deep", "hcp_at", "madry"], help="default: %(default)s")
     parser.add_argument(
         "--peers", nargs="*", choices=PEERS, default=["torchattacks", "art"], help="beside ours (default: %(default)s)"
     )
-    parser.add_argument("--images", type=int, default=200, help="the first so many of the test split (default: %(default)s)")
     parser.add_argument("--linf", nargs="*", type=float, default=[0.1, 0.15], help="eps in l-inf (default: %(default)s)")
     parser.add_argument("--l2", nargs="*", type=float, default=[0.6], help="eps in l2 (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the attacks (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=1, help="of torch, for all libraries (default: %(default)s)")
-    return parser.parse_args()
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3], help="of the attacks (default: %(default)s)")
+    parser.add_argument("--again", action="store_true", help="run everything, whatever the table has")
+    return parser
+
+
+def cells(chosen: argparse.Namespace, splits: Splits, data: Path, attacks: Sequence[str], device: torch.device) -> Iterator[Cell]:
+    """Every attack with every seed on every method at every eps. data: the file of the splits."""
+    parts = load_params().autoattack
+    x = to_float(torch.from_numpy(splits.test.images[: chosen.images]).to(device))
+    y = torch.from_numpy(splits.test.labels[: chosen.images]).to(device)
+    for method in chosen.methods:
+        path = Path("models", chosen.dataset, method, "0.pt")
+        model, made_from = load_model(path, device)[0].eval(), keys(attacks, [path, data], len(x), parts)
+        for norm in get_args(Norm):
+            for eps in getattr(chosen, norm):
+                for seed, name in product(chosen.seeds, attacks):
+                    task = Task(model, x, y, norm, eps, len(splits.classes), seed, batch_size=len(x))
+                    row = {"dataset": chosen.dataset, "model": method, "norm": norm, "eps": eps, "attack": name, "seed": seed}
+                    yield Cell(row | {"images": len(x), "key": made_from[name]}, task)
+
+
+def go_on(
+    table: pd.DataFrame, todo: Iterable[Cell], attacks: Mapping[str, Attack], *, again: bool, keep: Callable[[pd.DataFrame], object]
+) -> pd.DataFrame:
+    """The table with the cells that it lacks, or with `again` all anew; `keep` is given it after each."""
+    for row, task in todo:
+        if is_done(table, row) and not again:
+            continue
+        count, seconds = run(task, attacks[row["attack"]])
+        row |= {"clean": left(task, task.x), "left": count, "seconds": round(seconds, 1)}
+        print("{model} {norm} {eps:g} seed {seed}: {attack} leaves {left} of {images}, {seconds} s".format(**row), file=sys.stderr)
+        table = with_row(table, row)
+        keep(table)
+    return table
+
+
+def report(table: pd.DataFrame) -> Report:
+    shown, targets = summary(table)
+    notes = [
+        "clean: images that are right without an attack. A cell: images left, by seed; their mean; seconds, the mean.",
+        "ours less another: the mean over seeds of how many more ours leaves; below 0 ours is the stronger attack.",
+    ]
+    return Report("autoattack", "AutoAttack here and elsewhere", table, {"": shown}, notes, targets)
 
 
 def main() -> None:
-    chosen = arguments()
-    attacks, tables = installed(chosen.peers), []
-    budgets: list[tuple[Norm, float]] = [*(("linf", eps) for eps in chosen.linf), *(("l2", eps) for eps in chosen.l2)]
-    torch.set_num_threads(chosen.threads)
-    splits = load_splits(f"data/{chosen.dataset}.npz")
-    x = to_float(torch.from_numpy(splits.test.images[: chosen.images]))
-    y = torch.from_numpy(splits.test.labels[: chosen.images])
-    for method in chosen.methods:
-        model = load_model(f"models/{chosen.dataset}/{method}/0.pt", x.device)[0].eval()
-        for norm, eps in budgets:
-            task = Task(model, x, y, norm, eps, len(splits.classes), chosen.seed)
-            tables.append(compare(task, method, attacks))
-            table = pd.concat(tables, ignore_index=True)
-            with atomic_path(OUT) as path:
-                table.to_csv(path, index=False)
-            with atomic_path(OUT.with_suffix(".md")) as path:
-                path.write_text(markdown(table))
-    print(markdown(table), end="")
+    chosen, device = parse(arguments(), SIZES, threads=1)
+    attacks, known, file = installed(chosen.peers), start(chosen, device), chosen.out / "autoattack.csv"
+    data = Path("data", f"{chosen.dataset}.npz")
+    todo = cells(chosen, load_splits(data), data, list(attacks), device)
+    table = pd.read_csv(file, dtype={"key": str}) if file.exists() else pd.DataFrame(columns=COLUMNS)
+    table = go_on(table, todo, attacks, again=chosen.again, keep=lambda table: write(report(table), chosen.out, known))
+    print(write(report(table), chosen.out, known), end="")
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    run_main(main)

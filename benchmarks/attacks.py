@@ -1,0 +1,256 @@
+"""PGD, BIM, MIM, C&W and AutoAttack through the pipeline's own evaluation, beside foolbox, ART and torchattacks with the same
+settings on the same models and images: seconds and images left. Models: an undefended, a prototype-trained and an adversarially
+trained one of make repro, and three of each network, trained for this (.ckpt/bench/models). `python -m benchmarks.attacks`."""
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from benchmarks import autoattack
+from benchmarks.floor import attack_flops, quick_peak
+from benchmarks.measure import Size, quartiles, rounds, timed
+from benchmarks.peers import LIBRARIES, Options, Task, lacking, left
+from benchmarks.results import Report, Target, parse, run_main, start, write
+from benchmarks.subjects import METHODS, NETWORKS, load_images, trained_models
+from pipeline.attacks import ATTACKS, ITERATED
+from pipeline.config import Params, load_params
+from pipeline.data.batches import to_float
+from pipeline.data.image_set import load_splits
+from pipeline.evaluation.robustness import Trial, attacked, predict
+from pipeline.jobs.learner import load_model
+
+ATTACK_NAMES = ["pgd", "bim", "mim", "cw", "autoattack"]
+OURS = "ours"
+AS_STRONG = 0.01  # a library is a peer in speed if it leaves at most this share of the images more than ours
+NOT_SLOWER = 1.0
+SIZES = {
+    "images": Size(4, 64, 1000, "of the test split"),
+    "cw_images": Size(4, 16, 256, "for C&W"),
+    "autoattack_images": Size(2, 8, 128, "for AutoAttack"),
+    "batch": Size(4, 32, 256, "images at a time, with every library"),
+    "cw_steps": Size(3, 50, 200, "of C&W"),
+    "autoattack_steps": Size(2, 20, 100, "of the parts of AutoAttack; 100 is its standard version"),
+    "queries": Size(5, 500, 5000, "of Square; 5000 is AutoAttack's standard version"),
+    "seconds": Size(0, 20, 30, "of each attack on each model by all libraries, or longer until --repeats are done"),
+    "repeats": Size(1, 1, 3, "of each attack, at least"),
+    "train_images": Size(64, 1280, 50000, "that the models are trained on, at most"),
+    "epochs": Size(1, 3, 20, "of their training, each"),
+}
+QUICK_DIGITS = 16
+
+Run = Callable[[Task], Tensor]
+
+
+class Subject(NamedTuple):
+    """Some models of one architecture. models: files by the names in METHODS; sizes: how much of what, as SIZES has it."""
+
+    name: str
+    models: Mapping[str, Path]
+    images: Tensor
+    labels: Tensor
+    classes: int
+    eps: float
+    threads: int
+    sizes: Mapping[str, int]
+
+
+def digits_subject(params: Params, chosen: argparse.Namespace, device: torch.device) -> Subject:
+    """The models of make repro, with its images, batch size and threads; C&W and AutoAttack in full."""
+    splits, evaluation = load_splits("data/digits.npz"), params.datasets["digits"].evaluation
+    count = QUICK_DIGITS if chosen.quick else len(splits.test.images)
+    sizes = {"images": count, "cw_images": evaluation.cw_images, "autoattack_images": count, "batch": evaluation.batch_size}
+    sizes |= {
+        "cw_steps": params.attacks["cw"].options["steps"],
+        "autoattack_steps": autoattack.STEPS,
+        "queries": autoattack.QUERIES,
+    }
+    if chosen.quick:
+        sizes |= {name: vars(chosen)[name] for name in ("cw_steps", "autoattack_steps", "queries")}
+    models = {name: Path("models/digits", method, "0.pt") for name, method in METHODS.items()}
+    images, labels = _test(splits.test.images, splits.test.labels, device)
+    return Subject("small_cnn", models, images, labels, len(splits.classes), chosen.digits_eps, params.compute.threads, sizes)
+
+
+def network_subject(params: Params, network: str, chosen: argparse.Namespace, device: torch.device) -> Subject:
+    """A network of the papers, trained here where it is not yet."""
+    splits, source = load_images(network, chosen.data), chosen.data.name if chosen.data else "digits"
+    brief = {"images": min(chosen.train_images, len(splits.train.images)), "epochs": chosen.epochs, "eps": chosen.eps}
+    models = trained_models(params, network, splits, device, source=source, **brief)
+    images, labels = _test(splits.test.images, splits.test.labels, device)
+    return Subject(network, models, images, labels, len(splits.classes), chosen.eps, chosen.threads, vars(chosen))
+
+
+def _test(images: "np.ndarray[Any, Any]", labels: "np.ndarray[Any, Any]", device: torch.device) -> tuple[Tensor, Tensor]:
+    return to_float(torch.from_numpy(images).to(device)), torch.from_numpy(labels).to(device)
+
+
+def task_of(subject: Subject, model: Path, attack: str, c: float) -> Task:
+    """What `attack` is to do; seed 0."""
+    count = subject.sizes[{"cw": "cw_images", "autoattack": "autoattack_images"}.get(attack, "images")]
+    network = load_model(model, subject.images.device)[0].eval()
+    eps = c if attack == "cw" else subject.eps
+    x, y = subject.images[:count], subject.labels[:count]
+    return Task(network, x, y, "linf", eps, subject.classes, seed=0, batch_size=subject.sizes["batch"])
+
+
+def runs(params: Params, subject: Subject, attack: str, libraries: Sequence[str]) -> dict[str, Run]:
+    """`attack` by ours and by those of `libraries` that have it."""
+    if attack == "autoattack":
+        steps, queries = subject.sizes["autoattack_steps"], subject.sizes["queries"]
+        parts = {
+            name: choice.model_copy(update={"queries": queries} if choice.name == "square" else {"steps": steps})
+            for name, choice in params.autoattack["standard"].items()
+        }
+        theirs = {"art": autoattack.art_standard, "torchattacks": autoattack.torchattacks_standard}
+        found: dict[str, Run] = {OURS: partial(autoattack.ours, parts=parts)}
+        return found | {name: partial(run, steps=steps, queries=queries) for name, run in theirs.items() if name in libraries}
+    options = params.attacks[attack].options | ({"steps": subject.sizes["cw_steps"]} if attack == "cw" else {})
+    by_name = {OURS: ours, **LIBRARIES}
+    return {name: partial(by_name[name], attack=attack, options=options) for name in [OURS, *libraries]}
+
+
+def ours(task: Task, attack: str, options: Options) -> Tensor:
+    """As stage attack does it: images that are broken rest."""
+    stop = {"stop": "sample"} if attack in ITERATED else {}
+    trial = Trial(attack, task.eps, partial(ATTACKS[attack], **options, **stop), task.batch_size)
+    return attacked(task.model, task.x, task.y, trial, seed=task.seed, bar=tqdm(disable=True))[0]
+
+
+def measured(task: Task, attack: str, work: Mapping[str, Run], seconds: float, repeats: int) -> pd.DataFrame:
+    """A row per repeat and library; in each repeat another library is first."""
+    rows, bounded, names, clean = [], attack != "cw", list(work), left(task, task.x)
+    for repeat in rounds(seconds, repeats):
+        for name in np.roll(names, -repeat).tolist():
+            torch.manual_seed(task.seed)
+            x_adv, took = timed(partial(work[name], task), task.x.device)
+            count = left(task, x_adv, bounded=bounded)
+            rows.append((attack, task.eps, len(task.x), clean, repeat, name, took, count, _distance(task, x_adv)))
+    columns = ["attack", "eps", "images", "clean", "repeat", "library", "seconds", "left", "l2"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _distance(task: Task, x_adv: Tensor) -> float:
+    """Mean l2 of the perturbations that broke an image, nan where none did."""
+    moved = (x_adv - task.x).flatten(1).norm(dim=1)
+    broken = (predict(task.model, x_adv, batch_size=task.batch_size) != task.y) & (moved > 0)
+    return float(moved[broken].mean())
+
+
+def measure_subject(params: Params, subject: Subject, chosen: argparse.Namespace, libraries: Sequence[str]) -> pd.DataFrame:
+    threads, frames = torch.get_num_threads(), []
+    if subject.threads:
+        torch.set_num_threads(subject.threads)
+    peak = quick_peak(subject.images.device, "fp32")
+    for name, path in subject.models.items():
+        small = task_of(subject, path, "pgd", chosen.c)
+        for warm_up in runs(params, subject, "pgd", libraries).values():  # what is imported and allocated once
+            warm_up(small._replace(x=small.x[:2], y=small.y[:2]))
+        for attack in chosen.attacks:
+            task = task_of(subject, path, attack, chosen.c)
+            rows = measured(task, attack, runs(params, subject, attack, libraries), chosen.seconds, chosen.repeats)
+            medians = rows.groupby("library", sort=False)[["seconds", "left"]].median()
+            said = ", ".join(f"{library} {row.seconds:.2f} s ({row.left:.0f} left)" for library, row in medians.iterrows())
+            print(f"{subject.name} {name} {attack}: {said}", file=sys.stderr)
+            flops = _steps(params, subject, attack) * len(task.x) * attack_flops(task.model, task.x[:1])
+            frames.append(rows.assign(network=subject.name, model=name, threads=torch.get_num_threads(), floor=flops / peak))
+    torch.set_num_threads(threads)
+    return pd.concat(frames, ignore_index=True)
+
+
+def _steps(params: Params, subject: Subject, attack: str) -> int:
+    """That each image makes at most, each of a forward and a backward; 0 where it depends."""
+    if attack == "autoattack":
+        return 0
+    return subject.sizes["cw_steps"] if attack == "cw" else int(params.attacks[attack].options["steps"])
+
+
+def summary(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[Target]]:
+    """A line per network, model and attack: of each library seconds and images left; ours over the fastest that is as strong. And
+    per network and attack two targets, for the model on which we compare worst."""
+    lines, compared = [], []
+    for (network, model, attack), group in rows.groupby(["network", "model", "attack"], sort=False):
+        first, counts = group.iloc[0], group.groupby("library")["left"].median()
+        seconds = group.pivot(index="repeat", columns="library", values="seconds")
+        line = {"network": network, "model": model, "attack": attack, "eps or c": f"{first['eps']:g}"}
+        line |= {"images": str(first["images"]), "clean": str(first["clean"])}
+        line |= {library: _cell(group[group["library"] == library], str(attack)) for library in rows["library"].unique()}
+        spare = AS_STRONG * first["images"]
+        strong = [name for name in seconds.columns if name != OURS and counts[name] <= counts[OURS] + spare]
+        if strong:
+            fastest = seconds[strong].median().idxmin()
+            ratio = quartiles((seconds[OURS] / seconds[fastest]).tolist())
+            line["ours over the fastest as strong"] = f"{ratio} of {fastest}"
+            compared.append((network, attack, ratio.median, counts[OURS] - counts.drop(OURS).min(), max(1.0, spare)))
+        line["floor"] = f"{first['floor']:.2f} s" if first["floor"] > 0 else ""
+        lines.append(line)
+    table = pd.DataFrame(compared, columns=["network", "attack", "ratio", "more", "spare"])
+    targets = []
+    for (network, attack), worst in table.groupby(["network", "attack"], sort=False).max().iterrows():  # type: ignore[misc]
+        targets.append(
+            Target(f"{attack} on {network}: seconds over those of the fastest as strong", worst["ratio"], most=NOT_SLOWER)
+        )
+        targets.append(Target(f"{attack} on {network}: images left more than by the strongest", worst["more"], most=worst["spare"]))
+    return pd.DataFrame(lines).fillna(""), targets
+
+
+def _cell(rows: pd.DataFrame, attack: str) -> str:
+    """What a library did: rows of one model and attack."""
+    if rows.empty:
+        return ""
+    distance = f", l2 {rows['l2'].median():.2f}" if attack == "cw" else ""
+    count = rows["left"].median()
+    return f"{rows['seconds'].median():.2f} s, {count:.0f} left, {100 * count / rows['images'].iloc[0]:.1f} %{distance}"
+
+
+def report(rows: pd.DataFrame) -> Report:
+    table, targets = summary(rows)
+    notes = [
+        "A cell: seconds, the median over repeats, and images left, counted by us on the images that came back; for C&W also the "
+        "mean l2 of the perturbations that broke an image.",
+        f"The fastest as strong: of the libraries that leave at most {AS_STRONG:.0%} of the images more than ours; ratio per "
+        "repeat, median and quartiles.",
+        "floor: what the FLOPs of all steps for all images take at the peak of a matrix product in fp32 on the same threads; "
+        "images that are broken early need not make all of them. None for AutoAttack: its steps hang on what falls when.",
+        "small_cnn: the models of make repro, settings in full, on the threads that params.yaml says.",
+    ]
+    return Report("attacks", "Attacks beside foolbox, ART and torchattacks", rows, {"": table}, notes, targets)
+
+
+def arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.attacks", description=__doc__)
+    subjects = ["digits", *NETWORKS]
+    parser.add_argument("--subjects", nargs="+", choices=subjects, default=["digits", "resnet110"], help="default: %(default)s")
+    parser.add_argument("--attacks", nargs="+", choices=ATTACK_NAMES, default=ATTACK_NAMES, help="default: %(default)s")
+    parser.add_argument("--libraries", nargs="*", choices=LIBRARIES, default=list(LIBRARIES), help="default: %(default)s")
+    parser.add_argument("--data", type=Path, help="folder of train-*.parquet and test-*.parquet (default: digits, enlarged)")
+    parser.add_argument("--eps", type=float, default=8 / 255, help="on the networks, l-inf (default: 8/255)")
+    parser.add_argument("--digits-eps", type=float, default=0.1, help="on the digits run (default: %(default)s)")
+    parser.add_argument("--c", type=float, default=1.0, help="constant of C&W (default: %(default)s)")
+    return parser
+
+
+def main() -> None:
+    chosen, device = parse(arguments(), SIZES)
+    known, params = start(chosen, device), load_params()
+    libraries = [name for name in chosen.libraries if not lacking(name)]
+    for name in set(chosen.libraries) - set(libraries):
+        print(f"{name} is left out: {', '.join(lacking(name))} not installed, `make bench` does it", file=sys.stderr)
+    frames: list[pd.DataFrame] = []
+    for name in chosen.subjects:
+        subject = digits_subject(params, chosen, device) if name == "digits" else network_subject(params, name, chosen, device)
+        frames.append(measure_subject(params, subject, chosen, libraries))
+        text = write(report(pd.concat(frames, ignore_index=True)), chosen.out, known)
+    print(text, end="")
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,140 @@
+"""What the benchmarks run on: networks, images, recipes of params.yaml, and models trained for the purpose."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pipeline.checkpoint import load_weights, save_state
+from pipeline.choices import AttackChoice, NetworkChoice
+from pipeline.config import Dataset, Method, Params
+from pipeline.data.digits import sklearn_digits
+from pipeline.data.image_set import ImageSet, Splits
+from pipeline.data.parquet_files import parquet
+from pipeline.data.splits import make_splits
+from pipeline.files import content_key
+from pipeline.jobs.learner import build_network, new_learner, train
+from pipeline.models.network import Network
+
+LAYERS = ["layer3", "layer4", "layer5"]  # where the losses are
+NETWORKS = {  # those of the PCL paper, table 1
+    "resnet110": NetworkChoice.model_validate({"name": "resnet110", "blocks": 12, "branch": 512, "penultimate": 1024}),
+    "conv6": NetworkChoice.model_validate({"name": "conv6", "penultimate": 64}),
+}
+SHAPES = {"resnet110": (3, 32), "conv6": (1, 28)}  # channels, height and width, of CIFAR-10 and MNIST
+CONV6_OPTIMIZER = {"lr": 0.01, "clip": 10.0}  # as README.md says, for it has no batch norm
+BASE = "ce"
+LOSSES = {  # whose steps are timed, by the name of the method in params.yaml
+    BASE: "softmax_fs",
+    "hcp": "hcp",
+    "pcl": "pcl_deep",
+    "center": "center_deep",
+    "contrastive": "contrastive",
+    "triplet": "triplet",
+}
+STEP_LIMITS = {"hcp": 1.05, "pcl": 1.05, "center": 1.05, "contrastive": 1.10, "triplet": 1.10}  # times a step of cross entropy
+METHODS = {"undefended": "softmax_fs", "pcl": "pcl_deep", "at": "madry"}  # what attacks are measured on, by its name in params.yaml
+MODELS = Path(".ckpt/bench/models")
+TRAIN_BATCH = 64  # of those models
+
+
+def blank_network(name: str, device: torch.device, count: int = 2) -> tuple[Network, Tensor]:
+    """Random weights; and images of its size (count, C, H, W)."""
+    channels, size = SHAPES[name]
+    options = NETWORKS[name].model_dump()
+    network = build_network(options, 1, 10, torch.zeros(channels), torch.ones(channels)).to(device)
+    return network.to(memory_format=torch.channels_last), torch.rand(count, channels, size, size, device=device)
+
+
+def load_images(network: str, folder: Path | None) -> Splits:
+    """The data set whose train-*.parquet and test-*.parquet are in `folder`; without one the digits of scikit-learn, as large and
+    with as many channels as the network's own data set."""
+    if folder is not None:
+        options = {"image_column": None, "label_column": None, "sha256sums": None}
+        train, test, classes = parquet(train=str(folder), test=str(folder), **options)
+    else:
+        train, test, classes = sklearn_digits(test_fraction=0.2, seed=0)
+        train, test = (ImageSet(_enlarged(part.images, *SHAPES[network]), part.labels) for part in (train, test))
+    return make_splits(train, test, classes, fraction=0.1, seed=0)
+
+
+def _enlarged(images: "np.ndarray[Any, np.dtype[np.uint8]]", channels: int, size: int) -> "np.ndarray[Any, np.dtype[np.uint8]]":
+    """(N, 1, H, W) -> (N, channels, size, size), bilinear."""
+    large = F.interpolate(torch.from_numpy(images).float(), size=(size, size), mode="bilinear", align_corners=False)
+    return large.round().to(torch.uint8).expand(-1, channels, -1, -1).contiguous().numpy()
+
+
+def recipe_for(params: Params, method: str, network: str, **changes: Any) -> Method:
+    """A method of params.yaml, at rates that suit the network."""
+    recipe = params.methods[method]
+    if network == "conv6":
+        changes["optimizer"] = recipe.optimizer.model_copy(update=CONV6_OPTIMIZER)
+    return recipe.model_copy(update=changes)
+
+
+def data_for(params: Params, network: str, *, batch_size: int, epochs: int, pad: int, flip: bool, eps: float) -> Dataset:
+    """The digits of params.yaml with another network and schedule; `eps` is that of adversarial training."""
+    digits = params.datasets["digits"]
+    training = digits.training.model_copy(
+        update={
+            "batch_size": batch_size,
+            "epochs": dict.fromkeys(digits.training.epochs, epochs),
+            "augment": digits.training.augment.model_copy(update={"pad": pad, "flip": flip}),
+            "adversary_eps": {name: [eps, eps] for name in digits.training.adversary_eps},
+        }
+    )
+    return digits.model_copy(update={"networks": {"main": NETWORKS[network]}, "training": training})
+
+
+def trained_models(
+    params: Params, network: str, splits: Splits, device: torch.device, *, images: int, epochs: int, eps: float, source: str
+) -> dict[str, Path]:
+    """Model files by the names in METHODS, of which those that are not there yet are trained, by the project's own loop: first the
+    undefended one, then from its weights the others. images: of the train split, the first; eps: of adversarial training;
+    source: what the images are, for the file's name."""
+    part = ImageSet(splits.train.images[:images], splits.train.labels[:images])
+    splits = Splits(part, splits.validation, splits.test, splits.classes, splits.mean, splits.std)
+    data = data_for(params, network, batch_size=TRAIN_BATCH, epochs=epochs, pad=2, flip=False, eps=eps)
+    files: dict[str, Path] = {}
+    for name, method in METHODS.items():
+        recipe = _brief(recipe_for(params, method, network), name)
+        used = {
+            "dataset": source,
+            "classes": len(splits.classes),
+            "channels": len(splits.mean),
+            "seed": 0,
+            "method": {"name": method, **recipe.model_dump(), "epochs": epochs},
+            "network": NETWORKS[network].model_dump(),
+            "training": {"images": images, **data.training.model_dump()},
+        }
+        files[name] = MODELS / f"{source}-{network}-{name}-{content_key(used, [], [])}.pt"
+        if not files[name].exists():
+            print(f"training {files[name]}", file=sys.stderr)
+            _train(data, recipe, splits, device, used, files[name], files["undefended"] if name != "undefended" else None)
+    return files
+
+
+def _brief(recipe: Method, name: str) -> Method:
+    """Adversarial training by two steps in place of ten, with the clip that keeps the first of them from undoing the start."""
+    if recipe.adversary is None or name != "at":
+        return recipe
+    attack = AttackChoice.model_validate({**recipe.adversary.attack.model_dump(), "steps": 2, "rel_step_size": 0.75})
+    adversary = recipe.adversary.model_copy(update={"attack": attack})
+    return recipe.model_copy(update={"adversary": adversary, "optimizer": recipe.optimizer.model_copy(update={"clip": 1.0})})
+
+
+def _train(
+    data: Dataset, recipe: Method, splits: Splits, device: torch.device, used: Mapping[str, Any], path: Path, start: Path | None
+) -> None:
+    learner = new_learner(data, recipe, splits, device, seed=0)
+    if start is not None:
+        load_weights(learner.network, start, device)
+    unfinished = path.with_suffix(".last")
+    train(learner, data, recipe, splits, precision="fp32", checkpoint=unfinished, params=used, on_epoch=lambda row, rate: None)
+    save_state(path, {**learner.kept(), "params": dict(used)})
+    unfinished.unlink(missing_ok=True)
