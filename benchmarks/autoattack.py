@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from benchmarks.machine import Precision
 from benchmarks.measure import Size, timed
 from benchmarks.peers import Task, art_classifier, art_images, by_batch, lacking, left
 from benchmarks.results import Report, Target, parse, run_main, start, write
@@ -50,9 +51,10 @@ class Cell(NamedTuple):
     task: Task
 
 
-def ours(task: Task, parts: Mapping[str, AttackChoice]) -> Tensor:
+def ours(task: Task, parts: Mapping[str, AttackChoice], *, precision: Precision = "fp32") -> Tensor:
     """-> x_adv, as all of these. parts: as params.yaml has them, `autoattack`."""
     plan = autoattack_parts(parts, task.eps, task.norm, classes=task.classes, batch_size=task.batch_size)
+    plan = [trial._replace(precision=precision) for trial in plan]
 
     def run(trial: Trial, x: Tensor, y: Tensor) -> Tensor:
         return attacked(task.model, x, y, trial, seed=task.seed, bar=tqdm(disable=True))[0]
@@ -141,7 +143,7 @@ def keys(
     for name in attacks:
         if name in OWN:
             own = {part: choice.model_dump() for part, choice in parts[OWN[name]].items()}
-            found[name] = content_key({"images": images, "parts": own}, files, ["attacks", "evaluation"])
+            found[name] = content_key({"images": images, "parts": own}, files, ["attacks", "evaluation", "models"])
         else:
             library = "torchattacks" if name.startswith("torchattacks") else "adversarial-robustness-toolbox"
             settings = {"version": metadata.version(library), "steps": STEPS, "queries": QUERIES}

@@ -8,9 +8,11 @@ import sys
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from typing import Literal
 
 import torch
 
+Precision = Literal["fp32", "bf16"]
 LIBRARIES = ("torch", "torchvision", "numpy", "foolbox", "adversarial-robustness-toolbox", "torchattacks")
 
 
@@ -37,8 +39,8 @@ def has_bf16(device: torch.device) -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-def best_precision(device: torch.device) -> str:
-    """What the pipeline's own `compute.precision` should be here."""
+def best_precision(device: torch.device) -> Precision:
+    """What the pipeline's own `compute.precision` and `attack_precision` should be here."""
     return "bf16" if has_bf16(device) else "fp32"
 
 

@@ -23,7 +23,7 @@ EVALUATION_GB = 1.5  # for images of CIFAR-10's size
 EPS, SHORT = 8 / 255, 3  # steps of the attacks and of training: memory does not grow after them
 SIZES = {
     "batch": Size(8, 128, 128, "images a training step"),
-    "evaluation_batch": Size(4, 128, 512, "images at a time of the attacks"),
+    "evaluation_batch": Size(4, 32, 512, "images at a time of the attacks"),
     "images": Size(8, 256, 1024, "to attack"),
     "queries": Size(5, 20, 100, "of Square in AutoAttack"),
 }
@@ -48,7 +48,8 @@ def work_of(part: str, network: str, what: str, chosen: argparse.Namespace, devi
     task = Task(model.eval(), x, model(x[:1]).argmax(1).expand(len(x)), "linf", EPS, 10, seed=0, batch_size=chosen.evaluation_batch)
     sizes = {"autoattack_steps": SHORT, "queries": chosen.queries, "cw_steps": SHORT}
     subject = attacks.Subject(network, {}, x, task.y, 10, EPS, 0, sizes)
-    return partial(attacks.runs(params, subject, part, [] if what == attacks.OURS else [what])[what], task)
+    libraries = [] if what == attacks.OURS else [what]
+    return partial(attacks.runs(params, subject, part, libraries, best_precision(device))[what], task)
 
 
 def measure_here(part: str, network: str, what: str, chosen: argparse.Namespace, device: torch.device) -> None:

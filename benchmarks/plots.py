@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.measure import quartiles
 
-COLOURS = ("#332288", "#88CCEE", "#44AA99", "#CC6677")  # Paul Tol's muted scheme, safe for colour-blind readers
+COLOURS = ("#332288", "#88CCEE", "#44AA99", "#CC6677", "#999933")  # Paul Tol's muted scheme, safe for colour-blind readers
 
 
 def steps_figure(rows: pd.DataFrame, limits: dict[str, float]) -> Figure:
