@@ -13,13 +13,14 @@ export MLFLOW_DISABLE_TELEMETRY := true
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
 
-# Stages of one level do not need each other, so JOBS of them run side by side, a few to each dvc process; the closing dvc repro does
+# Stages of one level do not need each other, so JOBS of them run side by side, those that have changed; the closing dvc repro does
 # what is left. Alone it does all of it, one stage after the other.
 repro: $(INSTALLED)  ## install what is missing, then everything: data, training, attacks, tables, figures, report (JOBS at a time)
-	@if [ "$(JOBS)" -gt 1 ]; then for level in data pretrain 'finetune|scratch|planes' 'attack|verdict|transfer'; do \
-		dvc stage list --name-only | grep -E "^($$level)@" | xargs -r -P $(JOBS) -n 3 dvc --wait-for-lock repro -s || exit 1; \
-	done; fi
-	dvc repro
+	@if [ "$(JOBS)" -le 1 ]; then dvc repro; elif ! dvc status -q; then \
+		for level in code data pretrain 'planes scratch finetune' 'transfer verdict attack'; do \
+			changed=$$(dvc status $$level) || exit 1; \
+			echo "$$changed" | sed -n 's/^\([a-z].*\):$$/\1/p' | xargs -r -P $(JOBS) -n 1 dvc --wait-for-lock repro -s || exit 1; \
+		done; dvc repro; fi
 	@echo "The report is metrics/report.html; make ui compares the runs."
 
 test: $(INSTALLED)  ## the tests (SLOW=1: those that take minutes too)

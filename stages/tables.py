@@ -25,12 +25,11 @@ def main() -> None:
     named: dict[str, Any] = {"strengths": strengths, "labels": labels}
     cells = load_cells(Path("data/attacks"), **chosen)
     transfer = load_transfer(Path("data/transfer"), datasets=run.datasets, seeds=run.seeds)
-    lengths = {name: {method: own[params.methods[method].epochs] for method in params.cost.methods} for name, own in epochs.items()}
     hcp, pcl = (schedule_text(epochs, published_epochs(published, paper)) for paper in ("hcp", "pcl"))
     write_hcp(out, cells, published, hcp, methods=run.hcp, **named, **params.statistics.model_dump())
     cw = cw_text(params.attacks["cw"].options, published)
     write_pcl(out, cells, transfer, published, pcl, methods=run.pcl, cw=cw, **named)
-    write_cost(out, load_cost(Path("data/cost"), datasets=run.datasets), published, epochs=lengths, labels=labels)
+    write_cost(out, load_cost(Path("data/cost"), datasets=run.datasets), published, labels=labels)
     write_sweep(out, cells, sweep={name: own.evaluation.sweep for name, own in used.items()}, labels=labels)
     parts = {part: choice.name for part, choice in params.autoattack[params.verdict.autoattack].items()}
     write_verdict(out, cells, transfer, data=Path("data"), chosen=chosen, parts=parts, **named)

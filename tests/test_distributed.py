@@ -176,7 +176,7 @@ def main(out: Path) -> None:
     torch.set_num_threads(1)
     with process_group():
         if rank():
-            Path.replace = lambda path, target: pytest.fail(f"only the first rank is to write {target}")  # type: ignore[method-assign]
+            Path.replace = lambda path, target: pytest.fail(f"only the first writes {target}")  # type: ignore[method-assign]
         found = {**{name: case() for name, case in CASES.items()}, "resumed": killed_and_resumed(out)}
         tracked: list[str] = []
         pipeline.tracking.say = tracked.append

@@ -248,8 +248,7 @@ def test_two_rows_for_one_cell_are_an_error() -> None:
 def cost(tmp_path: Path) -> pd.DataFrame:
     seconds = {"softmax_fs": [1.0, 2.0, 4.0], "contrastive": [3.0, 4.0, 10.0], "pcl_deep": [2.0, 5.0, 8.0], "hcp": [1.5, 3.0, 6.0]}
     write_cost(tmp_path / "digits.csv", seconds)
-    lengths = {"digits": {"softmax_fs": 20, "contrastive": 20, "pcl_deep": 30, "hcp": 20}}
-    return cost_table(load_cost(tmp_path, datasets=["digits"]), PUBLISHED, epochs=lengths, labels=LABELS)
+    return cost_table(load_cost(tmp_path, datasets=["digits"]), PUBLISHED, labels=LABELS)
 
 
 def test_cost_ratios_are_taken_within_a_repeat(cost: pd.DataFrame) -> None:

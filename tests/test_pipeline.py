@@ -27,6 +27,7 @@ from pipeline.evaluation.robustness import attacked
 
 BIN = Path(sys.executable).parent
 ENVIRONMENT = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "DVC_NO_ANALYTICS": "1"}
+MAKE = ("make", "-f", str(ROOT / "Makefile"), "-o", ".venv/installed", "repro", "JOBS=2")
 
 
 def small_params() -> dict[str, Any]:
@@ -62,11 +63,18 @@ def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=600)
 
 
-def repro(folder: Path) -> list[str]:
-    """The stages that `dvc repro` ran."""
-    done = run(folder, "dvc", "repro")
+def repro(folder: Path, *command: str) -> list[str]:
+    """The stages that `dvc repro`, or another command, ran."""
+    done = run(folder, *(command or ("dvc", "repro")))
     assert done.returncode == 0, done.stdout + done.stderr
     return [line.split("'")[1] for line in done.stdout.splitlines() if line.startswith("Running stage")]
+
+
+def changed(folder: Path) -> set[str]:
+    """The stages that `dvc status` names, without their items."""
+    done = run(folder, "dvc", "status", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return {name.split("@")[0] for name in json.loads(done.stdout)}
 
 
 def write_params(folder: Path, params: dict[str, Any]) -> None:
@@ -75,13 +83,13 @@ def write_params(folder: Path, params: dict[str, Any]) -> None:
 
 @pytest.fixture(scope="module")
 def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with its own params.yaml and a copy of dvc.yaml, reproduced once."""
+    """A folder with its own params.yaml and a copy of dvc.yaml, reproduced once, two stages at a time."""
     folder = tmp_path_factory.mktemp("profile")
     for command in (["git", "init", "-q"], ["dvc", "init", "-q"], ["dvc", "config", "core.analytics", "false"]):
         assert run(folder, *command).returncode == 0
     (folder / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
     write_params(folder, small_params())
-    stages = repro(folder)
+    stages = repro(folder, *MAKE)
     models = [
         f"{part}@digits-{name}-0"
         for part, name in (("pretrain", "softmax"), ("scratch", "softmax_fs"), ("finetune", "hcp"), ("finetune", "center"))
@@ -89,7 +97,7 @@ def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     attacks = [f"attack@digits-{name}-0" for name in ("softmax_fs", "hcp", "center")]
     verdicts = [name.replace("attack", "verdict") for name in attacks]
     others = [*verdicts, "transfer@digits-0", "planes@digits-hcp", "cost@digits"]
-    assert sorted(stages) == sorted(["data@digits", *models, *attacks, *others, "tables", "figures", "report"])
+    assert sorted(stages) == sorted(["code", "data@digits", *models, *attacks, *others, "tables", "figures", "report"])
     return folder
 
 
@@ -245,6 +253,7 @@ def test_planes_and_cost_hold_what_the_figures_and_table_12_need(profile: Path) 
 def test_a_second_repro_runs_nothing_and_adds_no_mlflow_run(profile: Path) -> None:
     before = mlflow_runs(profile)
     assert repro(profile) == []
+    assert repro(profile, *MAKE) == []
     assert mlflow_runs(profile) == before
     assert {name for name, _ in before} >= {"training", "robustness", "report"}
     assert sum(experiment == "training" for experiment, _ in before) == 4
@@ -266,10 +275,30 @@ def test_a_change_of_one_method_runs_its_branch_and_what_reports_it(profile: Pat
         "planes@digits-hcp",
         "cost@digits",
     ]
-    assert sorted(repro(profile)) == sorted([*branch, "tables", "figures", "report"])
+    assert sorted(repro(profile, *MAKE)) == sorted([*branch, "tables", "figures", "report"])
     write_params(profile, small_params())
     assert run(profile, "dvc", "repro").returncode == 0  # from the run cache where it can be
     assert repro(profile) == []
+
+
+def test_a_change_of_code_runs_what_it_concerns_unless_the_results_are_taken_as_they_are(profile: Path, tmp_path: Path) -> None:
+    shutil.copytree(profile, tmp_path, dirs_exist_ok=True, symlinks=True)
+    for room in ("pipeline", "stages"):
+        shutil.copytree(ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / ".dvcignore").write_text("__pycache__\n")
+    write_params(tmp_path, {**small_params(), "root": "."})
+    assert repro(tmp_path, "dvc", "repro", "code") == ["code"]
+    assert repro(tmp_path, "dvc", "commit", "-f") == []
+    assert changed(tmp_path) == set()
+    losses = tmp_path / "pipeline/losses/__init__.py"
+    losses.write_text(losses.read_text() + "# a new one\n")
+    assert changed(tmp_path) == {"code"}
+    assert repro(tmp_path, "dvc", "repro", "code") == ["code"]
+    tested = {"attack", "verdict", "transfer"}
+    assert changed(tmp_path) == {"pretrain", "scratch", "finetune", "planes", "cost"} | tested
+    assert repro(tmp_path, "dvc", "commit", "-f", "pretrain", "scratch", "finetune", "planes", "cost") == []
+    assert changed(tmp_path) == tested
+    assert repro(tmp_path, "dvc", "repro", "finetune") == []
 
 
 @pytest.fixture

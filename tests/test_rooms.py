@@ -1,11 +1,16 @@
-"""The structure: which room may import which, and that dvc.yaml lists what a stage's results follow from."""
+"""The structure: which room may import which, and that every stage depends on the code that its results follow from."""
 
 import ast
+import shutil
+from modulefinder import ModuleFinder
 from pathlib import Path
 
 import pytest
 import yaml
 from conftest import ROOT
+
+from pipeline.imports import NO_RESULTS, import_graph, sources
+from stages.code import main as write_code
 
 ROOMS = {  # room: what else of ours it may import; data flows one way
     "data": set(),
@@ -31,44 +36,14 @@ ROOMS = {  # room: what else of ours it may import; data flows one way
         "training",
     },
 }
-# These carry params in, check them and carry logs out: DVC tracks the params themselves, and no result hangs on a check or a log.
-NO_RESULTS = {"choices.py", "cli.py", "config.py", "consistency.py", "lookups.py", "tracking.py"}
-
-
-def imports(path: Path) -> set[Path]:
-    """Files of ours that a file imports, anywhere in it."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        names = []
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        elif isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        for name in names:
-            base = ROOT.joinpath(*name.split("."))
-            found |= {
-                file
-                for file in (base.with_suffix(".py"), base / "__init__.py")
-                if name.startswith(("pipeline", "stages")) and file.exists()
-            }
-    return {file for file in found if file.read_text().strip()}  # an empty __init__.py is nothing
-
-
-def all_imports(path: Path) -> set[Path]:
-    seen, todo = set(), [path]
-    while todo:
-        file = todo.pop()
-        new = imports(file) - seen if file.name != "lookups.py" else set()
-        seen |= new
-        todo += new
-    return seen
+GRAPH = import_graph(ROOT)
 
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_room_imports_only_what_it_may(room: str) -> None:
     allowed = {room, *ROOMS[room]}
     for file in (ROOT / "pipeline" / room).glob("*.py"):
-        used = {path.relative_to(ROOT / "pipeline").parts[0].removesuffix(".py") for path in imports(file)}
+        used = {path.relative_to(ROOT / "pipeline").parts[0].removesuffix(".py") for path in GRAPH[file]} - {"__init__"}
         assert used <= allowed, f"{file.name} imports {used - allowed}"
 
 
@@ -78,12 +53,14 @@ def test_every_room_has_its_rule() -> None:
 
 def test_nothing_imports_a_stage() -> None:
     for file in (ROOT / "pipeline").rglob("*.py"):
-        assert not [path for path in imports(file) if "stages" in path.parts], file
+        assert not [path for path in GRAPH[file] if path.is_relative_to(ROOT / "stages")], file
 
 
 def test_reporting_stages_do_without_torch() -> None:
     for name in ("tables", "figures", "report"):
-        for file in all_imports(ROOT / "stages" / f"{name}.py"):
+        for file in sources(ROOT / "stages" / f"{name}.py", GRAPH):
+            if file.suffix != ".py":
+                continue
             top = {node for node in ast.parse(file.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)}
             modules = {alias.name for node in top if isinstance(node, ast.Import) for alias in node.names}
             modules |= {node.module or "" for node in top if isinstance(node, ast.ImportFrom)}
@@ -91,19 +68,51 @@ def test_reporting_stages_do_without_torch() -> None:
 
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+SCRIPTS = sorted(path.stem for path in (ROOT / "stages").glob("[a-z]*.py"))
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_dvc_lists_exactly_the_code_that_a_stage_imports(stage: str) -> None:
-    script = ROOT / "stages" / f"{STAGES[stage]['cmd'].split('stages.')[1].split()[0]}.py"
-    needed = {script, *all_imports(script)} - {ROOT / "pipeline" / name for name in NO_RESULTS}
-    listed = [ROOT / dep.removeprefix("${root}/") for dep in STAGES[stage]["deps"] if dep.startswith("${root}/")]
-    for file in needed - {ROOT / "pipeline/jobs/__init__.py"}:  # a docstring
-        assert any(file == dep or dep in file.parents for dep in listed), f"{stage} imports {file.relative_to(ROOT)}, deps lack it"
-    for dep in listed:
-        assert any(file == dep or dep in file.parents for file in needed), (
-            f"{stage} lists {dep.relative_to(ROOT)}, nothing imports it"
-        )
+def test_a_stage_depends_on_the_checksums_of_its_script_and_those_on_all_code(stage: str) -> None:
+    script = STAGES[stage]["cmd"].split("stages.")[1].split()[0]
+    code = ["${root}/pipeline", "${root}/stages"] if stage == "code" else [f"metrics/code/{script}.sha256"]
+    assert [dep for dep in STAGES[stage]["deps"] if dep.startswith(("${root}", "metrics/code"))] == code
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_the_checksums_are_those_of_exactly_the_code_that_a_script_imports(script: str) -> None:
+    finder = ModuleFinder([str(ROOT)], excludes=[f"pipeline.{name.removesuffix('.py')}" for name in NO_RESULTS])
+    finder.run_script(str(ROOT / "stages" / f"{script}.py"))
+    found = {Path(module.__file__) for module in finder.modules.values() if module.__file__}
+    assert {file for file in sources(ROOT / "stages" / f"{script}.py", GRAPH) if file.suffix == ".py"} == found
+
+
+@pytest.mark.parametrize(
+    ("changed", "concerned"),
+    [
+        ("pipeline/losses/hcp.py", ["attack", "cost", "planes", "train", "transfer", "verdict"]),
+        ("pipeline/jobs/verdict.py", ["verdict"]),
+        ("pipeline/data/digits.py", ["data"]),
+        ("pipeline/reporting/cards.py", ["figures"]),
+        ("pipeline/reporting/published.csv", ["figures", "report", "tables"]),
+        ("pipeline/tracking.py", []),
+        ("stages/train.py", ["train"]),
+        ("stages/__init__.py", []),
+    ],
+)
+def test_a_change_of_code_concerns_the_stages_that_import_it(
+    changed: str, concerned: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for room in ("pipeline", "stages"):
+        shutil.copytree(ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("stages.code.__file__", str(tmp_path / "stages/code.py"))
+    write_code()
+    before = {path.stem: path.read_text() for path in Path("metrics/code").iterdir()}
+    with Path(changed).open("a") as file:
+        file.write("\n")
+    write_code()
+    assert sorted(before) == SCRIPTS
+    assert [name for name in SCRIPTS if Path(f"metrics/code/{name}.sha256").read_text() != before[name]] == concerned
 
 
 def test_stage_scripts_are_short_and_files_are_not_long() -> None:

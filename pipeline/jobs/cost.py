@@ -21,17 +21,19 @@ from pipeline.training.loop import run_epoch
 
 def time_methods(params: Params, dataset: str) -> None:
     """Times training epochs of cost.methods in turn, so that a busy moment meets all alike, after one epoch each that is not
-    counted. Writes data/cost/DATASET.csv: a row per method and repeat."""
+    counted. Writes data/cost/DATASET.csv: a row per method and repeat; epochs: of the method's training."""
     data: Dataset = pick(params.datasets, dataset, "dataset")
     device = set_up_device(params.compute.device, params.compute.threads)
     splits = load_splits(f"data/{dataset}.npz")
-    epochs = {name: _epoch(params, data, name, splits, device) for name in params.cost.methods}
+    timed = {name: _epoch(params, data, name, splits, device) for name in params.cost.methods}
     rows = []
     for repeat in tqdm(range(params.cost.repeats + 1), desc="repeats", unit="epoch of each", mininterval=0.5):
-        for name, epoch in epochs.items():
+        for name, epoch in timed.items():
             start = time.perf_counter()
             epoch()
-            rows.append({"method": name, "repeat": repeat, "seconds": round(time.perf_counter() - start, 4)})
+            seconds = round(time.perf_counter() - start, 4)
+            epochs = data.training.epochs[params.methods[name].epochs]
+            rows.append({"method": name, "repeat": repeat, "seconds": seconds, "epochs": epochs})
     table = pd.DataFrame([row for row in rows if row["repeat"]]).assign(
         images=len(splits.train.images),
         network=data.networks[params.methods[params.cost.methods[0]].network].name,

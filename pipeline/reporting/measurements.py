@@ -47,8 +47,8 @@ def load_transfer(folder: Path, *, datasets: list[str], seeds: list[int]) -> pd.
 
 
 def load_cost(folder: Path, *, datasets: list[str]) -> pd.DataFrame:
-    """data/cost/<dataset>.csv with the column dataset in front: method, repeat, seconds (one epoch), images, network, batch_size,
-    device, threads."""
+    """data/cost/<dataset>.csv with the column dataset in front: method, repeat, seconds (one epoch), epochs (of the training),
+    images, network, batch_size, device, threads."""
     frames = [pd.read_csv(stage_file(folder / f"{dataset}.csv", "cost")).assign(dataset=dataset) for dataset in datasets]
     return pd.concat(frames, ignore_index=True)
 

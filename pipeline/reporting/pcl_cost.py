@@ -33,11 +33,9 @@ def published_cost(published: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([rows, seconds.assign(metric=RATIO, published=seconds["published"] / base)], ignore_index=True)
 
 
-def cost_table(
-    cost: pd.DataFrame, published: pd.DataFrame, *, epochs: dict[str, dict[str, int]], labels: dict[str, str]
-) -> pd.DataFrame:
-    """cost: `load_cost`; epochs: {data set: {method: its training epochs}}. A row per data set, method and metric: median, smallest
-    and largest over the repeats. The paper's values are those of CIFAR-10, beside every data set; seconds are not compared."""
+def cost_table(cost: pd.DataFrame, published: pd.DataFrame, *, labels: dict[str, str]) -> pd.DataFrame:
+    """cost: `load_cost`. A row per data set, method and metric: median, smallest and largest over the repeats. The paper's values
+    are those of CIFAR-10, beside every data set; seconds are not compared."""
     base = cost[cost["method"] == METHODS[0]].set_index(["dataset", "repeat"])["seconds"].rename("base")
     cost = cost.join(base, on=["dataset", "repeat"])
     rows = []
@@ -52,7 +50,7 @@ def cost_table(
         values = {SECONDS: own["seconds"], RATIO: own["seconds"] / own["base"]}
         for metric, value in values.items():
             rows.append({**shared, "metric": metric, "measured": value.median(), "low": value.min(), "high": value.max()})
-        rows.append({**shared, "metric": EPOCHS, "measured": epochs[str(dataset)][str(method)]})
+        rows.append({**shared, "metric": EPOCHS, "measured": own["epochs"].iloc[0]})
     table = pd.DataFrame(rows).merge(published_cost(published), how="left", on=["method", "metric"])
     table["difference"] = (table["measured"] - table["published"]).where(table["metric"] == RATIO)
     return table.reindex(columns=COLUMNS).round(4)

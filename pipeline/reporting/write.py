@@ -64,10 +64,8 @@ def write_pcl(
         write(out, f"pcl_table{number}", table, pcl_table_markdown(number, table, schedule, labels, cw=cw))
 
 
-def write_cost(
-    out: Path, cost: pd.DataFrame, published: pd.DataFrame, *, epochs: dict[str, dict[str, int]], labels: dict[str, str]
-) -> None:
-    table = cost_table(cost, published, epochs=epochs, labels=labels)
+def write_cost(out: Path, cost: pd.DataFrame, published: pd.DataFrame, *, labels: dict[str, str]) -> None:
+    table = cost_table(cost, published, labels=labels)
     write(out, "pcl_table12", table, cost_markdown(table))
 
 

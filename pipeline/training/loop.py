@@ -138,7 +138,7 @@ def step(
 
     with perturbed(network, lambda: forward()[0].sum(), gamma) if gamma else nullcontext():
         values, logits = forward()
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         values.sum().backward()
     sum_gradients(network, criterion)
     clip_gradients(optimizer)

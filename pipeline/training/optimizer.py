@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
-from torch.optim import SGD
 
 from pipeline.distributed import sum_over_ranks, world_size
+from pipeline.training.sgd import SGD
 
 Settings = Mapping[str, Any]  # lr, momentum, weight_decay, milestones, gamma, clip (may be left out)
 

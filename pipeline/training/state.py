@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 from torch import Generator, Tensor
-from torch.optim import SGD
 
 from pipeline.checkpoint import load_state, save_state
 from pipeline.models.network import Network
 from pipeline.training.criterion import Criterion
 from pipeline.training.ema import MovingAverage
+from pipeline.training.sgd import SGD
 
 Row = dict[str, float]  # one epoch: epoch, lr, loss, each term, train_accuracy, validation_accuracy, perhaps validation_robust
 Weights = dict[str, dict[str, Tensor]]  # state dicts of `network` and `criterion`
