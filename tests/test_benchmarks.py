@@ -118,7 +118,7 @@ def attack_rows(**left: list[int]) -> pd.DataFrame:
 def test_a_weaker_attack_is_no_peer_in_speed() -> None:
     table, targets = attacks.summary(attack_rows(foolbox=[52, 52], ours=[50, 50], art=[51, 51]))
     assert table["ours over the fastest as strong"].tolist() == ["0.667 (0.667 to 0.667) of art"]
-    assert [(target.value, target.met) for target in targets] == [(pytest.approx(2 / 3), True), (-1.0, True)]
+    assert [(target.value, target.met) for target in targets] == [(pytest.approx(2 / 3), False), (-1.0, True)]  # at most half
     table, targets = attacks.summary(attack_rows(foolbox=[48, 48], ours=[50, 50]))
     assert [(target.value, target.met) for target in targets] == [(2.0, False), (2.0, False)]
 
