@@ -370,8 +370,15 @@ class Recorder:
             return lambda: list(self._value)
         if name == "items":
             return lambda: [(key, self._child(key, value)) for key, value in self._value.items()]
-        self._read.add(self._path)  # a method, such as model_dump: all of it
+        if name == "model_dump":
+            return self._dump
+        self._read.add(self._path)  # another method: all of it
         return getattr(self._value, name)
+
+    def _dump(self, exclude: frozenset[str] = frozenset()) -> dict[str, Any]:
+        self._read.update(f"{self._path}.{name}" for name in type(self._value).model_fields if name not in exclude)
+        content: dict[str, Any] = self._value.model_dump(exclude=set(exclude))
+        return content
 
     def __getitem__(self, name: str) -> Any:
         return self._child(name, self._value[name])
