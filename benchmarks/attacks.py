@@ -26,7 +26,7 @@ from pipeline.attacks import ATTACKS, ITERATED
 from pipeline.config import Params, load_params
 from pipeline.data.batches import to_float
 from pipeline.data.image_set import load_splits
-from pipeline.evaluation.robustness import Trial, attacked, predict
+from pipeline.evaluation.robustness import Trial, attackable, attacked, predict
 from pipeline.jobs.learner import load_model
 
 ATTACK_NAMES = ["pgd", "bim", "mim", "cw", "autoattack"]
@@ -124,8 +124,8 @@ def runs(params: Params, subject: Subject, attack: str, libraries: Sequence[str]
 def ours(task: Task, attack: str, options: Options, *, precision: Precision = "fp32") -> Tensor:
     """As stage attack does it: images that are broken rest."""
     stop = {"stop": "sample"} if attack in ITERATED else {}
-    trial = Trial(attack, task.eps, partial(ATTACKS[attack], **options, **stop), task.batch_size, precision=precision)
-    return attacked(task.model, task.x, task.y, trial, seed=task.seed, bar=tqdm(disable=True))[0]
+    trial = Trial(attack, task.eps, partial(ATTACKS[attack], **options, **stop), task.batch_size)
+    return attacked(attackable(task.model, task.x, precision), task.x, task.y, trial, seed=task.seed, bar=tqdm(disable=True))[0]
 
 
 def measured(task: Task, attack: str, work: Mapping[str, Run], seconds: float, repeats: int) -> pd.DataFrame:

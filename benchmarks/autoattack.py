@@ -27,7 +27,7 @@ from pipeline.choices import AttackChoice
 from pipeline.config import load_params
 from pipeline.data.batches import to_float
 from pipeline.data.image_set import Splits, load_splits
-from pipeline.evaluation.robustness import Trial, attacked
+from pipeline.evaluation.robustness import Trial, attackable, attacked, predict
 from pipeline.evaluation.worst_case import in_turn
 from pipeline.files import content_key
 from pipeline.jobs.learner import load_model
@@ -54,12 +54,13 @@ class Cell(NamedTuple):
 def ours(task: Task, parts: Mapping[str, AttackChoice], *, precision: Precision = "fp32") -> Tensor:
     """-> x_adv, as all of these. parts: as params.yaml has them, `autoattack`."""
     plan = autoattack_parts(parts, task.eps, task.norm, classes=task.classes, batch_size=task.batch_size)
-    plan = [trial._replace(precision=precision) for trial in plan]
+    victim = attackable(task.model, task.x, precision)
+    prediction = predict(task.model, task.x, batch_size=task.batch_size)
 
-    def run(trial: Trial, x: Tensor, y: Tensor) -> Tensor:
-        return attacked(task.model, x, y, trial, seed=task.seed, bar=tqdm(disable=True))[0]
+    def run(trial: Trial, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        return attacked(victim, x, y, trial, seed=task.seed, bar=tqdm(disable=True))
 
-    return in_turn("autoattack", task.model, task.x, task.y, plan, run)[1]
+    return in_turn("autoattack", task.x, task.y, prediction, plan, run)[1]
 
 
 def torchattacks_standard(task: Task, *, steps: int = STEPS, queries: int = QUERIES) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pipeline.attacks.bim import bim
 from pipeline.attacks.mim import mim
 from pipeline.attacks.pgd import pgd
-from pipeline.evaluation.robustness import Trial, attacked, predict, progress
+from pipeline.evaluation.robustness import Trial, Victim, attackable, attacked, predict, progress
 from pipeline.models.folded import Folded
 from pipeline.training.twin import OnTwin
 
@@ -79,27 +79,19 @@ def test_nothing_is_folded_where_it_would_change_the_answer(kind: type[nn.Module
     assert torch.equal(folded.now()(x), expected)
 
 
-def test_the_model_has_the_last_word(trained: nn.Module, digits: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_model_has_the_last_word(trained: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
     """With a twin that calls all wrong at once, images that only it gets wrong are attacked on the model."""
 
     class Liar(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return -trained(x)
 
-    class Lying:
-        def __init__(self, model: nn.Module, x: Tensor) -> None:
-            pass
-
-        def now(self) -> nn.Module:
-            return Liar()
-
     trial = Trial("bim", 0.1, partial(bim, steps=10, rel_step_size=0.2, stop="sample"), 32)
     with progress(128) as bar:
-        expected, prediction = attacked(trained, *digits, trial, seed=0, bar=bar)
+        expected, prediction = attacked(attackable(trained, digits[0]), *digits, trial, seed=0, bar=bar)
         assert torch.equal(prediction, predict(trained, expected, batch_size=128))
         assert 10 < (prediction == digits[1]).sum() < 118
-        monkeypatch.setattr("pipeline.evaluation.robustness.Folded", Lying)
-        again, doubted = attacked(trained, *digits, trial, seed=0, bar=bar)
+        again, doubted = attacked(Victim(trained, Liar()), *digits, trial, seed=0, bar=bar)
     assert torch.equal(doubted, prediction)
     torch.testing.assert_close(again, expected)
     assert bar.n == 256
@@ -151,9 +143,9 @@ def test_attacks_in_bf16_are_judged_in_fp32(trained: nn.Module, digits: tuple[Te
     found = {}
     for precision in ("fp32", "bf16"):
         seen.clear()
-        trial = Trial("pgd", 0.1, partial(pgd, steps=10, rel_step_size=0.25, stop="sample"), 64, precision=precision)
+        trial = Trial("pgd", 0.1, partial(pgd, steps=10, rel_step_size=0.25, stop="sample"), 64)
         with progress(len(x)) as bar:
-            x_adv, prediction = attacked(model, x, y, trial, seed=0, bar=bar)
+            x_adv, prediction = attacked(attackable(model, x, precision), x, y, trial, seed=0, bar=bar)
         assert torch.equal(prediction, predict(model, x_adv, batch_size=128))
         assert x_adv.dtype == torch.float32
         assert (x_adv - x).abs().max() <= 0.1 + 1e-6

@@ -12,7 +12,7 @@ from pipeline.attacks.fgsm import fgsm
 from pipeline.attacks.mim import mim
 from pipeline.attacks.pgd import pgd
 from pipeline.evaluation.accuracy import accuracy
-from pipeline.evaluation.robustness import clean_features, measure, noise_trials, summary_metrics, trials
+from pipeline.evaluation.robustness import attackable, clean_features, measure, noise_trials, summary_metrics, trials
 from pipeline.models.small_cnn import SmallCNN
 
 
@@ -44,7 +44,7 @@ def images() -> tuple[Tensor, Tensor]:
 def test_robust_accuracy_is_the_closed_form_of_a_linear_model(eps: float, images: tuple[Tensor, Tensor]) -> None:
     model, (x, y) = Linear(), images
     attacks = {"fgsm": fgsm, "bim": partial(bim, steps=10, rel_step_size=0.1), "pgd": partial(pgd, steps=10, rel_step_size=0.25)}
-    outcomes, _ = measure(model, x, y, trials(attacks, [eps], 25), seed=0, keep=0)
+    outcomes, _ = measure(attackable(model, x), x, y, trials(attacks, [eps], 25), seed=0, keep=0)
     robust = (model.margin(x, y) > eps * model.w.abs().sum()).numpy()
     assert 0 < robust.sum() < 60
     for name in attacks:
@@ -62,7 +62,7 @@ def test_robust_accuracy_is_the_closed_form_of_a_linear_model(eps: float, images
 def test_noise_is_the_number_of_steps_that_the_margin_takes(images: tuple[Tensor, Tensor]) -> None:
     model, (x, y) = Linear(), images
     plan = noise_trials(mim, eps=1.0, steps=100, rel_step_size=0.002, decay=1.0, stop=["sample", "batch"], batch_size=60)
-    outcomes, _ = measure(model, x, y, plan, seed=0, keep=0)
+    outcomes, _ = measure(attackable(model, x), x, y, plan, seed=0, keep=0)
     steps = torch.ceil(model.margin(x, y).clamp(min=0) / (0.002 * model.w.detach().abs().sum()))
     sample, batch = (outcomes[outcomes.attack == f"noise_{rule}"] for rule in ("sample", "batch"))
     assert sample.mse.to_numpy() == pytest.approx(((steps * 0.002) ** 2).numpy(), abs=1e-9)
@@ -73,28 +73,28 @@ def test_noise_is_the_number_of_steps_that_the_margin_takes(images: tuple[Tensor
 def test_another_attack_changes_no_other_and_the_seed_decides(images: tuple[Tensor, Tensor]) -> None:
     model, (x, y) = Linear(), images
     one, two = partial(pgd, steps=1, rel_step_size=0.1), partial(pgd, steps=2, rel_step_size=0.1)
-    alone = measure(model, x, y, trials({"one": one}, [0.1], 25), seed=0, keep=60)[1]
-    beside = measure(model, x, y, trials({"two": two, "one": one}, [0.05, 0.1], 25), seed=0, keep=60)[1]
-    other = measure(model, x, y, trials({"one": one}, [0.1], 25), seed=1, keep=60)[1]
+    alone = measure(attackable(model, x), x, y, trials({"one": one}, [0.1], 25), seed=0, keep=60)[1]
+    beside = measure(attackable(model, x), x, y, trials({"two": two, "one": one}, [0.05, 0.1], 25), seed=0, keep=60)[1]
+    other = measure(attackable(model, x), x, y, trials({"one": one}, [0.1], 25), seed=1, keep=60)[1]
     assert (alone["one@0.1"] == beside["one@0.1"]).all()
     assert (alone["one@0.1"] != other["one@0.1"]).any()
 
 
 def test_kept_images_are_the_first_and_reproduce_the_outcome(images: tuple[Tensor, Tensor]) -> None:
     model, (x, y) = Linear(), images
-    outcomes, kept = measure(model, x, y, trials({"fgsm": fgsm}, [0.1], 25), seed=0, keep=7)
+    outcomes, kept = measure(attackable(model, x), x, y, trials({"fgsm": fgsm}, [0.1], 25), seed=0, keep=7)
     assert set(kept) == {"clean@0", "fgsm@0.1"}
     assert (kept["clean@0"] == x[:7].numpy()).all()
     again = model(torch.from_numpy(kept["fgsm@0.1"])).argmax(1)
     assert again.tolist() == outcomes[outcomes.attack == "fgsm"].prediction.tolist()[:7]
-    assert measure(model, x, y, trials({"fgsm": fgsm}, [0.1], 25), seed=0, keep=0)[1] == {}
+    assert measure(attackable(model, x), x, y, trials({"fgsm": fgsm}, [0.1], 25), seed=0, keep=0)[1] == {}
 
 
 def test_summary_names_each_trial_once(images: tuple[Tensor, Tensor]) -> None:
     model, (x, y) = Linear(), images
     plan = trials({"fgsm": fgsm}, [0.05, 0.1], 60)
     plan += noise_trials(mim, eps=1.0, steps=2, rel_step_size=0.01, decay=1.0, stop=["sample"], batch_size=60)
-    summary = summary_metrics(measure(model, x, y, plan, seed=0, keep=0)[0])
+    summary = summary_metrics(measure(attackable(model, x), x, y, plan, seed=0, keep=0)[0])
     assert list(summary) == ["accuracy/clean", "accuracy/fgsm_0.05", "accuracy/fgsm_0.1", "mse/noise_sample"]
     assert summary["accuracy/clean"] == pytest.approx(100 * (model.margin(x, y) > 0).double().mean().item())
 

@@ -11,7 +11,7 @@ from pipeline.attacks.bim import bim
 from pipeline.attacks.cw import cw
 from pipeline.attacks.fgsm import fgsm
 from pipeline.attacks.pgd import pgd
-from pipeline.evaluation.robustness import Trial, measure, trials
+from pipeline.evaluation.robustness import Trial, Victim, attackable, measure, trials
 from pipeline.evaluation.transfer import transfer
 
 
@@ -22,18 +22,22 @@ def plan() -> list[Trial]:
     return [*trials(attacks, [0.1, 0.15], 48), first]
 
 
+def victims(models: dict[str, nn.Module], x: Tensor) -> dict[str, Victim]:
+    return {name: attackable(model, x) for name, model in models.items()}
+
+
 def test_the_diagonal_is_what_measure_finds_and_a_copy_has_it_too(trained: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
     torch.manual_seed(1)
     untrained = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).double()
     models = {"a": trained, "b": untrained}
     twin = copy.deepcopy(trained).train()  # judges in eval mode all the same
-    frame = transfer(models, {**models, "twin": twin}, *digits, plan(), seed=3)
+    frame = transfer(victims(models, digits[0]), {**models, "twin": twin}, *digits, plan(), seed=3)
     assert list(frame.columns) == ["source", "target", "attack", "eps", "images", "accuracy"]
     assert len(frame) == 2 * 3 * 5
     assert twin.training
     cells = frame.set_index(["source", "target", "attack", "eps"])
     for name, model in models.items():
-        outcomes, _ = measure(model, *digits, plan(), seed=3, keep=0)
+        outcomes, _ = measure(attackable(model, digits[0]), *digits, plan(), seed=3, keep=0)
         for (attack, eps), rows in outcomes[outcomes.attack != "clean"].groupby(["attack", "eps"]):
             cell = cells.loc[(name, name, attack, eps)]
             assert cell.accuracy == pytest.approx(100 * rows.correct.mean())
@@ -66,7 +70,9 @@ def test_an_image_moves_only_where_its_source_looks() -> None:
         calls.append(eps)
         return fgsm(model, x, y, eps)
 
-    frame = transfer(sources, sources, x, y, [Trial("fgsm", 0.15, counted, 4), Trial("fgsm", 0.25, counted, 4, images=2)], seed=0)
+    frame = transfer(
+        victims(sources, x), sources, x, y, [Trial("fgsm", 0.15, counted, 4), Trial("fgsm", 0.25, counted, 4, images=2)], seed=0
+    )
     assert calls == [0.15, 0.25] * 2  # made once, for all targets
     assert frame.to_numpy().tolist() == [
         ["first", "first", "fgsm", 0.15, 4, 50.0],  # 0.6 and 0.4 cross the middle

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pipeline.attacks.objective import targeted_dlr, targeted_margin
 from pipeline.config import load_params
 from pipeline.data.image_set import ImageSet
-from pipeline.evaluation.robustness import clean_features
+from pipeline.evaluation.robustness import attackable, clean_features
 from pipeline.jobs.verdict import _centres, _outcomes, _plan, autoattack_parts
 from pipeline.losses.hcp import HCP
 from pipeline.models import Ensemble, Network
@@ -69,7 +69,7 @@ def test_every_count_of_classes_and_kind_of_model(
     plan = _plan(PARAMS, PARAMS.datasets["digits"], {"linf": 0.02, "l2": 0.1}, own, centres, classes)
     assert {trial.attack for trial in plan.adaptive} >= {"adaptive/ce", "adaptive/dlr", "adaptive/features"}
     assert ("adaptive/joint_t" in {trial.attack for trial in plan.adaptive}) == prototypes
-    rows, examples = _outcomes(plan, network, images, labels, 0, tmp_path, 3)
+    rows, examples = _outcomes(plan, attackable(network, images), images, labels, 0, tmp_path, 3)
     clean = rows[rows.attack == "clean"].correct.to_numpy()
     assert clean.tolist() == (answer == labels).tolist()
     for whole in ("autoattack", "autoattack_l2", "adaptive"):
@@ -113,7 +113,7 @@ def test_an_attack_made_on_other_images_is_not_taken_up(tmp_path: Path) -> None:
     plan = plan._replace(autoattack={"autoattack": plan.autoattack["autoattack"][:1]}, adaptive=plan.adaptive[:1], others=[])
 
     def outcome(images: Tensor, folder: Path) -> list[float]:
-        return _outcomes(plan, network, images, network(images).argmax(1), 0, folder, 0)[0].l2.tolist()
+        return _outcomes(plan, attackable(network, images), images, network(images).argmax(1), 0, folder, 0)[0].l2.tolist()
 
     one, other = torch.rand(2, 12, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     outcome(one, tmp_path / "same")

@@ -85,31 +85,47 @@ def sign_steps(
     """
     if stop not in get_args(Stop):
         raise ValueError(f"stop must be one of {', '.join(get_args(Stop))}, got {stop!r}")
-    low, high = ball(x, eps)
-    x_adv, momentum = start.clone(), torch.zeros_like(x)
-    waiting = torch.arange(len(x), device=x.device)
-    taken = torch.zeros_like(waiting)  # steps
-    with evaluating(model):
+
+    def step(x_adv: Tensor, grad: Tensor, before: Tensor | None, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        along = grad
+        if decay is not None:
+            along = grad / grad.abs().sum(dim=(1, 2, 3), keepdim=True).clamp(min=torch.finfo(grad.dtype).tiny)  # no gradient: 0
+            along = along if before is None else decay * before + along
+        return (x_adv + step_size * along.sign()).clamp(low, high), along
+
+    def together(x: Tensor, y: Tensor, x_adv: Tensor) -> Tensor:
+        """The same images make all their steps at once."""
+        (low, high), momentum = ball(x, eps), None
+        for _ in range(steps):
+            grad, logits = gradient(model, x_adv, y, objective)
+            if stop == "batch" and not (logits.argmax(1) == y).any():
+                break
+            x_adv, momentum = step(x_adv, grad, momentum, low, high)
+        done(len(x))
+        return x_adv
+
+    def by_turns(x_adv: Tensor) -> Tensor:
+        """An image that is done makes room for the next."""
+        (low, high), momentum = ball(x, eps), torch.zeros_like(x) if decay is not None else None
+        waiting = torch.arange(len(x), device=x.device)
+        taken = torch.zeros_like(waiting)  # steps
         while len(waiting):
             rows = waiting[:batch_size]
-            for _ in range(1 if stop == "sample" else steps):  # without a look at them the same images make all their steps at once
-                grad, logits = gradient(model, x_adv[rows], y[rows], objective)
-                going = rows
-                if stop != "never":
-                    right = logits.argmax(1) == y[rows]
-                    if stop == "sample":
-                        going, grad = rows[right], grad[right]
-                    elif not right.any():
-                        break
-                if decay is not None:
-                    norm = grad.abs().sum(dim=(1, 2, 3), keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)  # no gradient: 0
-                    grad = momentum[going] = decay * momentum[going] + grad / norm
-                x_adv[going] = (x_adv[going] + step_size * grad.sign()).clamp(low[going], high[going])
-            if stop == "sample":
-                taken[going] += 1
-                going = going[taken[going] < steps]
-            else:
-                going = going[:0]
+            grad, logits = gradient(model, x_adv[rows], y[rows], objective)
+            right = logits.argmax(1) == y[rows]
+            going = rows[right]
+            before = None if momentum is None else momentum[going]
+            x_adv[going], along = step(x_adv[going], grad[right], before, low[going], high[going])
+            if momentum is not None:
+                momentum[going] = along
+            taken[going] += 1
+            going = going[taken[going] < steps]
             done(len(rows) - len(going))
             waiting = torch.cat([going, waiting[len(rows) :]])
-    return x_adv
+        return x_adv
+
+    with evaluating(model):
+        if stop == "sample":
+            return by_turns(start.clone())
+        parts = zip(*(whole.split(batch_size or len(x)) for whole in (x, y, start)), strict=True)
+        return torch.cat([together(*part) for part in parts])

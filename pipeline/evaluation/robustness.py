@@ -23,15 +23,27 @@ AT_HAND = 4  # batches of images that an attack is given at once, so that others
 
 class Trial(NamedTuple):
     """One attack at one strength, as a row of the tables names it, on all images or the first `images`. `eps` is the constant c
-    for C&W, which has no bound. `batch_size`: how many images go through the network at a time. `precision`: of
-    the attack; what it has broken is always judged in fp32."""
+    for C&W, which has no bound. `batch_size`: how many images go through the network at a time."""
 
     attack: str
     eps: float
     run: Attack
     batch_size: int
     images: int | None = None
-    precision: Literal["fp32", "bf16"] = "fp32"
+
+
+class Victim(NamedTuple):
+    """A model, and a twin of it, on which attacks work: with batch norm folded away it answers alike up to rounding, sooner, or in
+    bf16. The model has the last word, in fp32."""
+
+    model: nn.Module
+    twin: nn.Module
+
+
+def attackable(model: nn.Module, x: Tensor, precision: Literal["fp32", "bf16"] = "fp32") -> Victim:
+    """With the weights that the model has now. x: some images (B, C, H, W), for a forward; precision: of the attacks."""
+    twin = Folded(model, x[:2]).now()
+    return Victim(model, Half(twin) if precision == "bf16" else twin)
 
 
 def trials(attacks: Mapping[str, Attack], eps: Sequence[float], batch_size: int, images: int | None = None) -> list[Trial]:
@@ -50,7 +62,7 @@ def noise_trials(
 
 
 def measure(
-    model: nn.Module, images: Tensor, labels: Tensor, plan: Sequence[Trial], *, seed: int, keep: int
+    victim: Victim, images: Tensor, labels: Tensor, plan: Sequence[Trial], *, seed: int, keep: int
 ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """Runs every trial of `plan` on its images, and none at all as `clean`. images: (N, C, H, W) in [0, 1], labels: (N,).
 
@@ -63,7 +75,7 @@ def measure(
     frames, kept = [], {}
     with progress(sum(len(images[: trial.images]) for trial in everything)) as bar:
         for trial in everything:
-            x_adv, prediction = attacked(model, images, labels, trial, seed=seed, bar=bar)
+            x_adv, prediction = attacked(victim, images, labels, trial, seed=seed, bar=bar)
             frames.append(outcome_rows(trial, images[: trial.images], labels[: trial.images], x_adv, prediction))
             kept[f"{trial.attack}@{trial.eps:g}"] = x_adv[:keep].cpu().numpy()
     return pd.concat(frames, ignore_index=True), kept if keep else {}
@@ -75,18 +87,14 @@ def progress(total: int) -> "tqdm[NoReturn]":
 
 
 def attacked(
-    model: nn.Module, images: Tensor, labels: Tensor, trial: Trial, *, seed: int, bar: "tqdm[NoReturn]"
+    victim: Victim, images: Tensor, labels: Tensor, trial: Trial, *, seed: int, bar: "tqdm[NoReturn]"
 ) -> tuple[Tensor, Tensor]:
     """The adversarial images of one trial, (N, C, H, W) or the first of them, and what the model makes of them, (N,); counted on
-    `bar`. Some batches at a time, each time from a generator of its own, which the ranks do by turns.
-
-    The attack works on a twin of the model with batch norm folded away, which answers alike up to rounding, in bf16 if the trial
-    says so. The model has the last word, in fp32: images that only the twin gets wrong are attacked again on the model itself.
-    """
+    `bar`. Some batches at a time, each time from a generator of its own, which the ranks do by turns. Images that only the twin
+    gets wrong are attacked again on the model itself."""
     bar.set_description(f"{trial.attack} {trial.eps:g}", refresh=False)
     images, labels = images[: trial.images], labels[: trial.images]
-    twin, size, counted = Folded(model, images[:2]).now(), trial.batch_size, bar.n
-    twin = Half(twin) if trial.precision == "bf16" else twin
+    (model, twin), size, counted = victim, trial.batch_size, bar.n
     xs, ys = images.split(AT_HAND * size), labels.split(AT_HAND * size)
 
     def work(number: int) -> tuple[Tensor, Tensor]:

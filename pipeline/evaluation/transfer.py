@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from torch import Tensor, nn
 
-from pipeline.evaluation.robustness import Trial, attacked, predict_by_turns, progress
+from pipeline.evaluation.robustness import Trial, Victim, attacked, predict_by_turns, progress
 
 
 def transfer(
-    sources: Mapping[str, nn.Module],
+    sources: Mapping[str, Victim],
     targets: Mapping[str, nn.Module],
     images: Tensor,
     labels: Tensor,
@@ -24,9 +24,9 @@ def transfer(
     """
     rows = []
     with progress(len(sources) * sum(len(images[: trial.images]) for trial in plan)) as bar:
-        for source, made_on in sources.items():
+        for source, victim in sources.items():
             for trial in plan:
-                x_adv, _ = attacked(made_on, images, labels, trial, seed=seed, bar=bar)
+                x_adv, _ = attacked(victim, images, labels, trial, seed=seed, bar=bar)
                 for target, judge in targets.items():
                     right = predict_by_turns(judge, x_adv, batch_size=trial.batch_size) == labels[: trial.images]
                     rows.append((source, target, trial.attack, trial.eps, len(x_adv), 100 * right.double().mean().item()))

@@ -9,32 +9,31 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.attacks.steps import evaluating
-from pipeline.evaluation.robustness import Trial, outcome_rows, predict_by_turns
+from pipeline.evaluation.robustness import Trial, outcome_rows
 
-Run = Callable[[Trial, Tensor, Tensor], Tensor]
-"""(trial, x (B, C, H, W), y (B,)) -> x_adv: runs the trial, or brings what it has made before."""
+Run = Callable[[Trial, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(trial, x (B, C, H, W), y (B,)) -> x_adv and what the model makes of it (B,). It runs the trial, or brings what
+it has made before."""
 
 
 def in_turn(
-    name: str, model: nn.Module, images: Tensor, labels: Tensor, parts: Sequence[Trial], run: Run
+    name: str, images: Tensor, labels: Tensor, prediction: Tensor, parts: Sequence[Trial], run: Run
 ) -> tuple[pd.DataFrame, Tensor]:
-    """Every part on the images that those before it have left right. images: (N, C, H, W) in [0, 1], labels: (N,).
+    """Every part on the images that those before it have left right. images: (N, C, H, W) in [0, 1], labels: (N,);
+    prediction: (N,) what the model makes of the images as they are.
 
     Returns rows as `measure` does, of each part those of the images it ran on, then a row per image under `name`, which holds what
     the part that broke it did, or the last part where none has; and the images (N, C, H, W) of these. Each part has one eps.
     """
     x_worst, standing = images.clone(), torch.arange(len(images), device=images.device)
-    clean = Trial(name, parts[0].eps, parts[0].run, max(part.batch_size for part in parts))
-    prediction = predict_by_turns(model, images, batch_size=clean.batch_size)
-    last = outcome_rows(clean, images, labels, images, prediction)
+    last = outcome_rows(parts[0], images, labels, images, prediction)
     frames = []
     for part in parts:
         standing = standing[prediction == labels[standing]]
         if not len(standing):
             break
         x, y = images[standing], labels[standing]
-        x_adv = run(part, x, y)
-        prediction = predict_by_turns(model, x_adv, batch_size=part.batch_size)
+        x_adv, prediction = run(part, x, y)
         frames.append(outcome_rows(part, x, y, x_adv, prediction, standing))
         x_worst[standing] = x_adv
     worst = pd.concat([last, *frames]).drop_duplicates("image", keep="last").sort_values("image").assign(attack=name)

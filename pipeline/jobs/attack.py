@@ -17,7 +17,16 @@ from pipeline.config import Dataset, Evaluation, Params, pick
 from pipeline.data.image_set import load_splits
 from pipeline.device import set_up_device
 from pipeline.distributed import check_same, is_main
-from pipeline.evaluation.robustness import Attack, Trial, clean_features, measure, noise_trials, summary_metrics, trials
+from pipeline.evaluation.robustness import (
+    Attack,
+    Trial,
+    attackable,
+    clean_features,
+    measure,
+    noise_trials,
+    summary_metrics,
+    trials,
+)
 from pipeline.files import atomic_path, content_key
 from pipeline.jobs.learner import load_model, test_images
 from pipeline.tracking import track
@@ -58,8 +67,9 @@ def attack_model(params: Params, dataset: str, method: str, seed: int) -> None:
         tags={"dataset": dataset, "method": method, "seed": str(seed), "stage": os.environ.get("DVC_STAGE", "attack")},
     ) as run:
         images, labels = test_images(data, splits, device)
+        victim = attackable(network, images, params.compute.attack_precision)
         plan, keep = _plan(params, data, method, criterion), _kept(evaluation, len(images))
-        outcomes, kept = measure(network, images, labels, plan, seed=seed, keep=keep)
+        outcomes, kept = measure(victim, images, labels, plan, seed=seed, keep=keep)
         if is_main():
             features = clean_features(network, images, batch_size=evaluation.batch_size)
             _write(Path("data/attacks", dataset, method, str(seed)), outcomes, features, kept, labels.cpu().numpy())
@@ -89,7 +99,7 @@ def _plan(params: Params, data: Dataset, method: str, criterion: Criterion) -> l
         plan += trials(adaptive, [data.headline_eps], evaluation.batch_size)
     if "noise" in kinds:
         plan += noise_trials(mim, **params.noise.model_dump())
-    return [trial._replace(precision=params.compute.attack_precision) for trial in plan]
+    return plan
 
 
 def linf_attacks(params: Params) -> dict[str, Attack]:

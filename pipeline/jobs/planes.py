@@ -13,7 +13,7 @@ from pipeline.config import Dataset, Method, Params, pick
 from pipeline.data.image_set import load_splits
 from pipeline.device import set_up_device
 from pipeline.distributed import is_main
-from pipeline.evaluation.robustness import Trial, attacked, clean_features, predict, progress
+from pipeline.evaluation.robustness import Trial, attackable, attacked, clean_features, predict, progress
 from pipeline.files import atomic_path, content_key
 from pipeline.jobs.learner import new_learner, test_images, train
 from pipeline.training.state import Learner, Row
@@ -56,9 +56,10 @@ def train_plane(params: Params, dataset: str, method: str) -> None:
     precision = params.compute.precision
     train(learner, data, recipe, splits, precision=precision, checkpoint=folder / "last.pt", params=used, on_epoch=keep)
     pgd = partial(ATTACKS["pgd"], **params.attacks["pgd"].options)
-    trial = Trial("pgd", data.headline_eps, pgd, batch_size, precision=params.compute.attack_precision)
+    trial = Trial("pgd", data.headline_eps, pgd, batch_size)
+    victim = attackable(learner.trained()[0], images, params.compute.attack_precision)
     with progress(len(images)) as bar:
-        twins, _ = attacked(learner.trained()[0], images, labels, trial, seed=seed, bar=bar)
+        twins, _ = attacked(victim, images, labels, trial, seed=seed, bar=bar)
     if not is_main():
         return
     y, looks = labels.cpu().numpy(), [dict(np.load(folder / f"{epoch}.npz")) for epoch in wanted]

@@ -6,7 +6,7 @@ from pipeline.config import Dataset, Params, pick
 from pipeline.data.image_set import load_splits
 from pipeline.device import set_up_device
 from pipeline.distributed import is_main
-from pipeline.evaluation.robustness import trials
+from pipeline.evaluation.robustness import attackable, trials
 from pipeline.evaluation.transfer import transfer
 from pipeline.files import atomic_path
 from pipeline.jobs.attack import cw_trials, linf_attacks
@@ -23,8 +23,7 @@ def transfer_attacks(params: Params, dataset: str, seed: int) -> None:
     models = {name: load_model(f"models/{dataset}/{name}/{seed}.pt", device)[0] for name in names}
     plan = trials(linf_attacks(params), [data.headline_eps], evaluation.batch_size)
     plan += cw_trials(params, evaluation, [data.headline_c])
-    plan = [trial._replace(precision=params.compute.attack_precision) for trial in plan]
-    sources = {name: models[name] for name in params.transfer.sources}
+    sources = {name: attackable(models[name], images, params.compute.attack_precision) for name in params.transfer.sources}
     table = transfer(sources, models, images, labels, plan, seed=seed)
     if is_main():
         with atomic_path(Path("data/transfer", dataset, f"{seed}.csv")) as path:

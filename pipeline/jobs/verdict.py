@@ -7,12 +7,12 @@ import shutil
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pipeline.attacks import ATTACKS
 from pipeline.attacks.apgd import Norm, apgd, apgd_targeted
@@ -29,6 +29,8 @@ from pipeline.evaluation.masking import masking_numbers
 from pipeline.evaluation.robustness import (
     Attack,
     Trial,
+    Victim,
+    attackable,
     attacked,
     clean_features,
     outcome_rows,
@@ -36,7 +38,7 @@ from pipeline.evaluation.robustness import (
     progress,
     summary_metrics,
 )
-from pipeline.evaluation.worst_case import Run, in_turn, side_by_side, worst_examples
+from pipeline.evaluation.worst_case import in_turn, side_by_side, worst_examples
 from pipeline.files import atomic_path, content_key
 from pipeline.jobs.learner import load_model, on_device, test_images
 from pipeline.models.network import Network
@@ -84,8 +86,9 @@ def judge_model(params: Params, dataset: str, method: str, seed: int) -> None:
     ) as run:
         images, labels = test_images(data, splits, device)
         centres = _centres(network, criterion, splits.train, data.evaluation.batch_size)
-        plan = _at_precision(_plan(params, data, eps, criterion, centres, network.classes), params.compute.attack_precision)
-        outcomes, examples = _outcomes(plan, network, images, labels, seed, unfinished / key, params.verdict.examples)
+        plan = _plan(params, data, eps, criterion, centres, network.classes)
+        victim = attackable(network, images, params.compute.attack_precision)
+        outcomes, examples = _outcomes(plan, victim, images, labels, seed, unfinished / key, params.verdict.examples)
         checks = masking_numbers(network, images, labels, data.headline_eps, batch_size=data.evaluation.batch_size, seed=seed)
         classes = np.array(splits.classes, dtype=str)
         if is_main():
@@ -144,14 +147,6 @@ def _plan(
     return Plan(autoattack, adaptive, [*others, Trial("unbounded", 1.0, most, batch_size)])
 
 
-def _at_precision(plan: Plan, precision: Literal["fp32", "bf16"]) -> Plan:
-    def changed(trials: list[Trial]) -> list[Trial]:
-        return [trial._replace(precision=precision) for trial in trials]
-
-    autoattack = {name: changed(parts) for name, parts in plan.autoattack.items()}
-    return Plan(autoattack, changed(plan.adaptive), changed(plan.others))
-
-
 def _adaptive(settings: Adaptive, criterion: Criterion, centres: Mapping[str, Tensor], classes: int) -> dict[str, Attack]:
     """APGD on what this defence is made of. The loss's own value can be climbed where it hangs on one image alone."""
     budget: dict[str, Any] = {"steps": settings.steps, "restarts": settings.restarts}
@@ -179,49 +174,46 @@ def _centres(network: Network, criterion: Criterion, train: ImageSet, batch_size
 
 
 def _outcomes(
-    plan: Plan, network: nn.Module, images: Tensor, labels: Tensor, seed: int, folder: Path, count: int
+    plan: Plan, victim: Victim, images: Tensor, labels: Tensor, seed: int, folder: Path, count: int
 ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """Rows of everything in `plan`, and the worst examples under l-inf AutoAttack. What an attack has made is kept in `folder`."""
     trials = [*(part for parts in plan.autoattack.values() for part in parts), *plan.adaptive, *plan.others]
     total = len(images) * len(trials)
     with progress(total) as bar:
 
-        def run(trial: Trial, x: Tensor, y: Tensor) -> Tensor:
+        def run(trial: Trial, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
             path = folder / f"{trial.attack.replace('/', '-')}-{_digest(x, y)}.npy"
             done = path.exists()
             check_same("what an attack is given and whether it was done before", f"{path.name} {done}")
             if done:
                 x_adv = torch.from_numpy(np.load(path)).to(x.device)
+                prediction = predict_by_turns(victim.model, x_adv, batch_size=trial.batch_size)
                 bar.update(len(x))
             else:
-                x_adv, _ = attacked(network, x, y, trial, seed=seed, bar=bar)
+                x_adv, prediction = attacked(victim, x, y, trial, seed=seed, bar=bar)
                 if is_main():
                     with atomic_path(path) as part:
                         np.save(part, x_adv.cpu().numpy())
             bar.update(len(images) - len(x))  # those that need no attack any more
-            return x_adv
+            return x_adv, prediction
 
         clean = Trial("clean", 0.0, lambda *_: images, max(trial.batch_size for trial in trials))
-        frames = [_rows(network, images, labels, clean, lambda *_: images)]
-        made = {name: in_turn(name, network, images, labels, parts, run) for name, parts in plan.autoattack.items()}
+        prediction = predict_by_turns(victim.model, images, batch_size=clean.batch_size)
+        frames = [outcome_rows(clean, images, labels, images, prediction)]
+        made = {name: in_turn(name, images, labels, prediction, parts, run) for name, parts in plan.autoattack.items()}
         frames += [rows for rows, _ in made.values()]
         bar.update(total - bar.n - len(images) * len([*plan.adaptive, *plan.others]))  # parts that nothing was left for
-        adaptive = [_rows(network, images, labels, trial, run) for trial in plan.adaptive]
+        adaptive = [outcome_rows(trial, images, labels, *run(trial, images, labels)) for trial in plan.adaptive]
         frames += [*adaptive, side_by_side(ADAPTIVE, pd.concat(adaptive))]
-        frames += [_rows(network, images, labels, trial, run) for trial in plan.others]
+        frames += [outcome_rows(trial, images, labels, *run(trial, images, labels)) for trial in plan.others]
     rows, x_worst = made["autoattack"]
-    examples = worst_examples(network, images, labels, x_worst, rows, count=count, batch_size=clean.batch_size)
+    examples = worst_examples(victim.model, images, labels, x_worst, rows, count=count, batch_size=clean.batch_size)
     return pd.concat(frames, ignore_index=True), examples
 
 
 def _digest(x: Tensor, y: Tensor) -> str:
     """Of what an attack was given: on another device other images may have been left standing."""
     return hashlib.sha256(x.cpu().numpy().tobytes() + y.cpu().numpy().tobytes()).hexdigest()[:12]
-
-
-def _rows(network: nn.Module, images: Tensor, labels: Tensor, trial: Trial, run: Run) -> pd.DataFrame:
-    x_adv = run(trial, images, labels)
-    return outcome_rows(trial, images, labels, x_adv, predict_by_turns(network, x_adv, batch_size=trial.batch_size))
 
 
 def _write(folder: Path, outcomes: pd.DataFrame, checks: Mapping[str, float], examples: Mapping[str, np.ndarray]) -> None:

@@ -21,8 +21,10 @@ class Folded:
 
     def __init__(self, model: nn.Module, x: Tensor) -> None:
         self.model, self.twin = model, _twin(model)
-        self.pairs, logits = _convolution_and_norm(self.twin, x)
-        for _, norm in self.pairs:
+        pairs, logits = _convolution_and_norm(self.twin, x)
+        theirs, ours = dict(model.named_modules()), dict(self.twin.named_modules())
+        self.pairs: list[tuple[Any, Any, Any]] = [(theirs[name], theirs[norm], ours[name]) for name, norm in pairs]
+        for _, norm in pairs:
             self.twin.set_submodule(norm, nn.Identity())
         with torch.no_grad():
             alike = torch.allclose(self.now()(x), logits, rtol=0, atol=CLOSE * float(logits.abs().max()))
@@ -32,13 +34,10 @@ class Folded:
     @torch.no_grad()
     def now(self) -> nn.Module:
         """The twin, with the weights that the model has now."""
-        for name, follower in self.pairs:
-            convolution: Any = self.model.get_submodule(name)
-            norm: Any = self.model.get_submodule(follower)
+        for convolution, norm, twin in self.pairs:
             weight, bias = fuse_conv_bn_weights(
                 convolution.weight, convolution.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
             )
-            twin: Any = self.twin.get_submodule(name)
             twin.weight, twin.bias = weight.requires_grad_(False), bias.requires_grad_(False)
         return self.twin
 
