@@ -17,7 +17,7 @@ help:  ## this list
 # what is left. Alone it does all of it, one stage after the other.
 repro: $(INSTALLED)  ## install what is missing, then everything: data, training, attacks, tables, figures, report (JOBS at a time)
 	@if [ "$(JOBS)" -le 1 ]; then dvc repro; elif ! dvc status -q; then \
-		for level in code data pretrain 'planes scratch finetune' 'transfer verdict attack'; do \
+		for level in code data pretrain 'planes scratch finetune' 'transfer attack'; do \
 			changed=$$(dvc status $$level) || exit 1; \
 			echo "$$changed" | sed -n 's/^\([a-z].*\):$$/\1/p' | xargs -r -P $(JOBS) -n 1 dvc --wait-for-lock repro -s || exit 1; \
 		done; dvc repro; fi

@@ -5,6 +5,7 @@ trained one of make repro, and three of each network, trained for this (.ckpt/be
 import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -129,12 +130,14 @@ def ours(task: Task, attack: str, options: Options, *, precision: Precision = "f
 
 
 def measured(task: Task, attack: str, work: Mapping[str, Run], seconds: float, repeats: int) -> pd.DataFrame:
-    """A row per repeat and library; in each repeat another library is first."""
+    """A row per repeat and library; in each repeat another library is first. The libraries get the model as PyTorch makes one,
+    channels first."""
+    plain = task._replace(model=deepcopy(task.model).to(memory_format=torch.contiguous_format))
     rows, bounded, names, clean = [], attack != "cw", list(work), left(task, task.x)
     for repeat in rounds(seconds, repeats):
         for name in np.roll(names, -repeat).tolist():
             torch.manual_seed(task.seed)
-            x_adv, took = timed(partial(work[name], task), task.x.device)
+            x_adv, took = timed(partial(work[name], task if name in (OURS, OURS_FP32) else plain), task.x.device)
             count = left(task, x_adv, bounded=bounded)
             rows.append((attack, task.eps, len(task.x), clean, repeat, name, took, count, _distance(task, x_adv)))
     columns = ["attack", "eps", "images", "clean", "repeat", "library", "seconds", "left", "l2"]

@@ -24,7 +24,6 @@ import pipeline.tracking
 import stages.attack
 import stages.data
 import stages.train
-import stages.verdict
 from pipeline.config import load_params
 from pipeline.data.image_set import ImageSet, Splits
 from pipeline.distributed import (
@@ -183,7 +182,6 @@ def main(out: Path) -> None:
         os.chdir(out / "two")
         stages.train.main("digits", "softmax", 0)
         stages.attack.main("digits", "softmax_fs", 0)
-        stages.verdict.main("digits", "softmax_fs", 0)
         torch.save({**found, "tracked": tracked}, out / f"{rank()}.pt")
 
 
@@ -212,7 +210,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(out / "one", out / "two")
         stages.train.main("digits", "softmax", 0)
         stages.attack.main("digits", "softmax_fs", 0)
-        stages.verdict.main("digits", "softmax_fs", 0)
     finally:
         os.chdir(before)
     return out
@@ -336,7 +333,7 @@ def test_the_launcher_runs_a_heavy_stage_in_place_of_python(tmp_path: Path) -> N
     launcher = f"{sys.executable} -c \"import os, sys; print(sys.argv[1:], 'PIPELINE_LAUNCH' in os.environ)\""
     stage = "from pipeline.cli import run_stage\nrun_stage(lambda dataset, seed: print('here'), dataset='', seed='')\n"
     seen = {}
-    for name, command in (("train", launcher), ("tables", launcher), ("verdict", "nonsense --here")):
+    for name, command in (("train", launcher), ("tables", launcher), ("attack", "nonsense --here")):
         (tmp_path / f"{name}.py").write_text(stage)
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "PIPELINE_LAUNCH": command}
         arguments = [sys.executable, f"{name}.py", "digits", "0"]
@@ -344,7 +341,7 @@ def test_the_launcher_runs_a_heavy_stage_in_place_of_python(tmp_path: Path) -> N
         seen[name] = (ran.returncode, ran.stdout, ran.stderr.partition(" (")[0])
     assert seen["train"] == (0, "['-m', 'stages.train', 'digits', '0'] False\n", "")
     assert seen["tables"] == (0, "here\n", "")
-    assert seen["verdict"] == (2, "", "error: PIPELINE_LAUNCH: nonsense is not on the PATH")
+    assert seen["attack"] == (2, "", "error: PIPELINE_LAUNCH: nonsense is not on the PATH")
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from pydantic import BaseModel
 
 from pipeline.config import load_params
 from pipeline.evaluation.robustness import attacked
+from pipeline.lookups import LOOKUPS
 
 BIN = Path(sys.executable).parent
 ENVIRONMENT = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "DVC_NO_ANALYTICS": "1"}
@@ -95,8 +96,7 @@ def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for part, name in (("pretrain", "softmax"), ("scratch", "softmax_fs"), ("finetune", "hcp"), ("finetune", "center"))
     ]
     attacks = [f"attack@digits-{name}-0" for name in ("softmax_fs", "hcp", "center")]
-    verdicts = [name.replace("attack", "verdict") for name in attacks]
-    others = [*verdicts, "transfer@digits-0", "planes@digits-hcp", "cost@digits"]
+    others = ["transfer@digits-0", "planes@digits-hcp", "cost@digits"]
     assert sorted(stages) == sorted(["code", "data@digits", *models, *attacks, *others, "tables", "figures", "report"])
     return folder
 
@@ -173,7 +173,6 @@ def test_the_verdict_has_every_attack_and_both_norms(profile: Path) -> None:
 
 def test_a_verdict_goes_on_after_the_last_attack_that_was_done(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from pipeline.jobs import verdict
-    from stages.verdict import main
 
     monkeypatch.chdir(copy)
     params = small_params()
@@ -192,13 +191,13 @@ def test_a_verdict_goes_on_after_the_last_attack_that_was_done(copy: Path, monke
 
     monkeypatch.setattr(verdict, "attacked", killed)
     with pytest.raises(KeyboardInterrupt):
-        main("digits", "hcp", 0)
+        verdict.judge_model(load_params(lookups=LOOKUPS), "digits", "hcp", 0)
     assert not folder.exists()
     first, ran[:] = list(ran), []
     monkeypatch.setattr(
         verdict, "attacked", lambda model, x, y, trial, **o: ran.append(trial.attack) or attacked(model, x, y, trial, **o)
     )
-    main("digits", "hcp", 0)
+    verdict.judge_model(load_params(lookups=LOOKUPS), "digits", "hcp", 0)
     assert len(first) == 3
     assert not set(first) & set(ran)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == wanted
@@ -271,7 +270,6 @@ def test_a_change_of_one_method_runs_its_branch_and_what_reports_it(profile: Pat
     branch = [
         "finetune@digits-hcp-0",
         "attack@digits-hcp-0",
-        "verdict@digits-hcp-0",
         "transfer@digits-0",
         "planes@digits-hcp",
         "cost@digits",
@@ -295,7 +293,7 @@ def test_a_change_of_code_runs_what_it_concerns_unless_the_results_are_taken_as_
     losses.write_text(losses.read_text() + "# a new one\n")
     assert changed(tmp_path) == {"code"}
     assert repro(tmp_path, "dvc", "repro", "code") == ["code"]
-    tested = {"attack", "verdict", "transfer"}
+    tested = {"attack", "transfer"}
     assert changed(tmp_path) == {"pretrain", "scratch", "finetune", "planes", "cost"} | tested
     assert repro(tmp_path, "dvc", "commit", "-f", "pretrain", "scratch", "finetune", "planes", "cost") == []
     assert changed(tmp_path) == tested
@@ -399,7 +397,6 @@ class Recorder:
         ("finetune", {"dataset": "digits", "method": "at", "seed": 0}),
         ("attack", {"dataset": "digits", "method": "hcp", "seed": 0}),
         ("attack", {"dataset": "digits", "method": "softmax_fs", "seed": 0}),
-        ("verdict", {"dataset": "digits", "method": "hcp", "seed": 0}),
         ("transfer", {"dataset": "digits", "seed": 0}),
         ("planes", {"dataset": "digits", "method": "hcp"}),
         ("cost", {"dataset": "digits"}),
@@ -438,7 +435,6 @@ def test_dvc_lists_exactly_the_params_that_a_stage_reads(
         (["train", "digits", "hpc", "0"], "unknown method 'hpc', choose from adp, at, at_fgsm"),
         (["train", "digits", "hcp", "5"], "models/digits/softmax/5.pt does not exist; `dvc repro` makes it"),
         (["attack", "digits", "pcl", "0"], "models/digits/pcl/0.pt does not exist"),
-        (["verdict", "digits", "pcl", "0"], "models/digits/pcl/0.pt does not exist"),
     ],
 )
 def test_a_wrong_name_is_one_line_without_a_traceback(profile: Path, command: list[str], said: str) -> None:

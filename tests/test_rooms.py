@@ -89,8 +89,8 @@ def test_the_checksums_are_those_of_exactly_the_code_that_a_script_imports(scrip
 @pytest.mark.parametrize(
     ("changed", "concerned"),
     [
-        ("pipeline/losses/hcp.py", ["attack", "cost", "planes", "train", "transfer", "verdict"]),
-        ("pipeline/jobs/verdict.py", ["verdict"]),
+        ("pipeline/losses/hcp.py", ["attack", "cost", "planes", "train", "transfer"]),
+        ("pipeline/jobs/verdict.py", ["attack"]),
         ("pipeline/data/digits.py", ["data"]),
         ("pipeline/reporting/cards.py", ["figures"]),
         ("pipeline/reporting/published.csv", ["figures", "report", "tables"]),

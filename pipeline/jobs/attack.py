@@ -1,4 +1,4 @@
-"""Stage attack: every attack of the run on one model, image by image."""
+"""The first half of stage attack: every attack of the run on one model, image by image."""
 
 import os
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Stage verdict: AutoAttack, an attacker who knows the defence, and signs of masked gradients, on one model."""
+"""The second half of stage attack: AutoAttack, an attacker who knows the defence, and signs of masked gradients, on one model."""
 
 import hashlib
 import json
@@ -82,7 +82,7 @@ def judge_model(params: Params, dataset: str, method: str, seed: int) -> None:
         name=f"{dataset} {method} {seed}",
         key=key,
         params={**used, "trained_with": trained_with},
-        tags={"dataset": dataset, "method": method, "seed": str(seed), "stage": os.environ.get("DVC_STAGE", "verdict")},
+        tags={"dataset": dataset, "method": method, "seed": str(seed), "stage": os.environ.get("DVC_STAGE", "attack")},
     ) as run:
         images, labels = test_images(data, splits, device)
         centres = _centres(network, criterion, splits.train, data.evaluation.batch_size)

@@ -11,9 +11,10 @@ Width = Annotated[int, Ge(1)]
 
 
 class SmallCNN(FiveLayers):
-    """Layers 1 to 4: a 3x3 convolution to widths[i], batch norm, ReLU; 2x2 max pooling ends the first two, global average pooling
-    the fourth. Layer 5: linear to `penultimate`, without activation, as the 1024-d layer of the released PCL network. The branch of
-    layer 3: global average pooling and a linear layer to `branch`. Grey or colour, mean and std: (C,) of the training images.
+    """Layers 1 to 4: a 3x3 convolution to widths[i], batch norm, ReLU; 2x2 max pooling ends the first two, before the ReLU, which
+    gives the same from a quarter of the work; global average pooling ends the fourth. Layer 5: linear to `penultimate`, without
+    activation, as the 1024-d layer of the released PCL network. The branch of layer 3: global average pooling and a linear layer
+    to `branch`. Grey or colour, mean and std: (C,) of the training images.
     """
 
     def __init__(
@@ -32,10 +33,10 @@ class SmallCNN(FiveLayers):
             mean,
             std,
             layers=(
-                nn.Sequential(*_conv(len(mean), one), nn.MaxPool2d(2, ceil_mode=True)),
-                nn.Sequential(*_conv(one, two), nn.MaxPool2d(2, ceil_mode=True)),
-                nn.Sequential(*_conv(two, three)),
-                nn.Sequential(*_conv(three, four), average()),
+                nn.Sequential(*_conv(len(mean), one), nn.MaxPool2d(2, ceil_mode=True), nn.ReLU(inplace=True)),
+                nn.Sequential(*_conv(one, two), nn.MaxPool2d(2, ceil_mode=True), nn.ReLU(inplace=True)),
+                nn.Sequential(*_conv(two, three), nn.ReLU(inplace=True)),
+                nn.Sequential(*_conv(three, four), nn.ReLU(inplace=True), average()),
                 nn.Linear(four, penultimate),
             ),
             dims=(one, two, branch, four, penultimate),
@@ -44,4 +45,4 @@ class SmallCNN(FiveLayers):
 
 
 def _conv(channels: int, width: int) -> list[nn.Module]:
-    return [nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+    return [nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)]

@@ -1,4 +1,4 @@
-"""Reads what stage verdict left, data/verdict/<dataset>/<method>/<seed>/, and joins it by image with what stage attack left."""
+"""Reads the verdict that stage attack left, data/verdict/<dataset>/<method>/<seed>/, and joins it by image with its attacks."""
 
 import json
 from pathlib import Path
@@ -14,13 +14,13 @@ COLUMNS = ["image", "label", "attack", "eps", "correct", "mse"]
 
 
 def verdict_file(folder: Path, dataset: str, method: str, seed: int, name: str) -> Path:
-    return stage_file(folder / dataset / method / str(seed) / name, "verdict")
+    return stage_file(folder / dataset / method / str(seed) / name, "attack")
 
 
 def load_judged(
     attacks: Path, verdict: Path, *, datasets: list[str], methods: list[str], seeds: list[int], strengths: dict[str, Strengths]
 ) -> pd.DataFrame:
-    """Cells as `load_cells`, of what stage verdict ran on every image, and of `robust`: an image counts as right only if the model
+    """Cells as `load_cells`, of what the verdict ran on every image, and of `robust`: an image counts as right only if the model
     gets it right as it is and under every l-inf attack of either stage at the headline's eps or a smaller one."""
     frames = []
     for dataset in datasets:
@@ -41,7 +41,7 @@ def worst_case(judged: pd.DataFrame, other: pd.DataFrame, eps: float) -> pd.Data
     linf = other[(other["eps"] < eps + 1e-6) & (other["attack"] != CW) & ~other["attack"].str.startswith(NOISE)]
     ours = judged[(is_close(judged["eps"], eps) & ~judged["attack"].str.startswith(AUTOATTACK_L2)) | (judged["attack"] == "clean")]
     if set(linf["image"]) != set(ours["image"]):
-        raise ValueError("stages attack and verdict ran on different images; run `dvc repro`")
+        raise ValueError("data/attacks and data/verdict are of different images; run `dvc repro`")
     rows = pd.concat([linf, ours]).groupby("image").agg(label=("label", "first"), correct=("correct", "all"))
     return rows.reset_index().assign(attack=ROBUST, eps=eps, mse=float("nan"))
 
