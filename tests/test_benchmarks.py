@@ -15,7 +15,7 @@ from conftest import ROOT
 from torch import Tensor, nn
 from torch.optim import SGD
 
-from benchmarks import attacks, autoattack, measure, peers, plain, repro, steps, subjects, summary, training
+from benchmarks import attacks, autoattack, measure, peers, plain, precision, repro, steps, subjects, summary, training
 from benchmarks.results import Report, Target, fill_sizes, write
 from pipeline.choices import NetworkChoice
 from pipeline.config import load_params
@@ -352,3 +352,26 @@ def test_models_are_trained_once(small: Splits, tmp_path: Path, monkeypatch: pyt
     assert {name: path.stat().st_mtime_ns for name, path in again.items()} == made
     assert set(subjects.trained_models(load_params(), "resnet110", small, CPU, **{**options, "eps": 0.2})) == set(files)
     assert len(list(tmp_path.iterdir())) == 6  # eps is in the key of all three
+
+
+def test_precisions_are_compared_over_seeds() -> None:
+    found = {
+        ("fp32", "fp32"): {"clean": (90.0, 92.0), "pgd_0.1": (50.0, 50.0)},
+        ("fp32", "bf16"): {"clean": (90.0, 92.0), "pgd_0.1": (50.0, 53.0)},
+        ("bf16", "bf16"): {"clean": (80.0, 82.0), "pgd_0.1": (50.0, 50.0)},
+    }
+    rows = [
+        ("at", seed, training, attack, what, value)
+        for (training, attack), values in found.items()
+        for what, both in values.items()
+        for seed, value in enumerate(both)
+    ]
+    table, targets = precision.summary(pd.DataFrame(rows, columns=["method", "seed", "training", "attack", "accuracy", "percent"]))
+    assert table["fp32, %"].tolist() == ["91.00 ± 1.41", "50.00 ± 0.00"]
+    assert table["bf16 less fp32"].tolist() == ["-10.00", "+0.00"]
+    assert table["the attack alone"].tolist() == ["", "+1.50"]
+    t = 10 / 2**0.5  # Welch: 10 / sqrt(2 / 2 + 2 / 2), 2 degrees of freedom
+    assert targets[0].value == pytest.approx(2 * (1 - t / (2 + t * t) ** 0.5))
+    assert not targets[0].met
+    assert targets[1].value == 1.5
+    assert not targets[1].met

@@ -89,7 +89,7 @@ def test_cells_and_parts_equal_the_values_worked_by_hand(folders: Path) -> None:
         ["autoattack_l2/apgd_ce", 4, 50.0, 25.0],
         ["autoattack_l2/square", 4, 25.0, 0.0],
     ]
-    with pytest.raises(ValueError, match="run `dvc repro verdict`"):
+    with pytest.raises(ValueError, match="run `dvc repro attack`"):
         load_parts(folders / "verdict", datasets=["digits"], methods=["pcl"], seeds=[0], names=PARTS)
 
 
