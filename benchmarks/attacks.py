@@ -138,6 +138,7 @@ def measured(task: Task, attack: str, work: Mapping[str, Run], seconds: float, r
         for name in np.roll(names, -repeat).tolist():
             torch.manual_seed(task.seed)
             x_adv, took = timed(partial(work[name], task if name in (OURS, OURS_FP32) else plain), task.x.device)
+            x_adv = x_adv.detach()
             count = left(task, x_adv, bounded=bounded)
             rows.append((attack, task.eps, len(task.x), clean, repeat, name, took, count, _distance(task, x_adv)))
     columns = ["attack", "eps", "images", "clean", "repeat", "library", "seconds", "left", "l2"]
