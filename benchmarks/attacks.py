@@ -22,7 +22,7 @@ from benchmarks.machine import Precision, best_precision
 from benchmarks.measure import Size, quartiles, rounds, timed
 from benchmarks.peers import LIBRARIES, Options, Task, lacking, left
 from benchmarks.results import Report, Target, parse, run_main, start, write
-from benchmarks.subjects import METHODS, NETWORKS, load_images, trained_models
+from benchmarks.subjects import EPS, METHODS, NETWORKS, load_images, trained_models
 from pipeline.attacks import ATTACKS, ITERATED
 from pipeline.config import Params, load_params
 from pipeline.data.batches import to_float
@@ -36,17 +36,17 @@ AS_STRONG = 0.01  # a library is a peer in speed if it leaves at most this share
 ON_ALL = {"pgd": 1 / 2, "bim": 1 / 2, "mim": 1 / 2, "cw": 1.0, "autoattack": 1 / 3}  # the most of the fastest's seconds, any model
 ON_UNDEFENDED = {"pgd": 1 / 4, "bim": 1 / 4, "mim": 1 / 4}
 SIZES = {
-    "images": Size(4, 64, 1000, "of the test split"),
+    "images": Size(4, 128, 1000, "of the test split"),
     "cw_images": Size(4, 16, 256, "for C&W"),
     "autoattack_images": Size(2, 8, 128, "for AutoAttack"),
-    "batch": Size(4, 32, 256, "images at a time, with every library"),
+    "batch": Size(4, 64, 256, "images at a time, with every library"),
     "cw_steps": Size(3, 50, 200, "of C&W"),
     "autoattack_steps": Size(2, 20, 100, "of the parts of AutoAttack; 100 is its standard version"),
     "queries": Size(5, 500, 5000, "of Square; 5000 is AutoAttack's standard version"),
     "seconds": Size(0, 20, 30, "of each attack on each model by all libraries, or longer until --repeats are done"),
     "repeats": Size(1, 1, 3, "of each attack, at least"),
     "train_images": Size(64, 1280, 50000, "that the models are trained on, at most"),
-    "epochs": Size(1, 3, 20, "of their training, each"),
+    "epochs": Size(1, 8, 20, "of their training, each"),
 }
 QUICK_DIGITS = 16
 
@@ -86,10 +86,11 @@ def digits_subject(params: Params, chosen: argparse.Namespace, device: torch.dev
 def network_subject(params: Params, network: str, chosen: argparse.Namespace, device: torch.device) -> Subject:
     """A network of the papers, trained here where it is not yet."""
     splits, source = load_images(network, chosen.data), chosen.data.name if chosen.data else "digits"
-    brief = {"images": min(chosen.train_images, len(splits.train.images)), "epochs": chosen.epochs, "eps": chosen.eps}
+    eps = EPS[network] if chosen.eps is None else chosen.eps
+    brief = {"images": min(chosen.train_images, len(splits.train.images)), "epochs": chosen.epochs, "eps": eps}
     models = trained_models(params, network, splits, device, source=source, **brief)
     images, labels = _test(splits.test.images, splits.test.labels, device)
-    return Subject(network, models, images, labels, len(splits.classes), chosen.eps, chosen.threads, vars(chosen))
+    return Subject(network, models, images, labels, len(splits.classes), eps, chosen.threads, vars(chosen))
 
 
 def _test(images: "np.ndarray[Any, Any]", labels: "np.ndarray[Any, Any]", device: torch.device) -> tuple[Tensor, Tensor]:
@@ -243,11 +244,11 @@ def report(rows: pd.DataFrame) -> Report:
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.attacks", description=__doc__)
     subjects = ["digits", *NETWORKS]
-    parser.add_argument("--subjects", nargs="+", choices=subjects, default=["digits", "resnet110"], help="default: %(default)s")
+    parser.add_argument("--subjects", nargs="+", choices=subjects, default=["digits", "conv6"], help="default: %(default)s")
     parser.add_argument("--attacks", nargs="+", choices=ATTACK_NAMES, default=ATTACK_NAMES, help="default: %(default)s")
     parser.add_argument("--libraries", nargs="*", choices=LIBRARIES, default=list(LIBRARIES), help="default: %(default)s")
     parser.add_argument("--data", type=Path, help="folder of train-*.parquet and test-*.parquet (default: digits, enlarged)")
-    parser.add_argument("--eps", type=float, default=8 / 255, help="on the networks, l-inf (default: 8/255)")
+    parser.add_argument("--eps", type=float, help="on the networks, l-inf (default: 0.1 on conv6, 8/255 on resnet110)")
     parser.add_argument("--digits-eps", type=float, default=0.1, help="on the digits run (default: %(default)s)")
     parser.add_argument("--precision", choices=["fp32", "bf16"], help="of ours (default: bf16 where there is hardware for it)")
     parser.add_argument("--c", type=float, default=1.0, help="constant of C&W (default: %(default)s)")

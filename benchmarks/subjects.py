@@ -27,6 +27,7 @@ NETWORKS = {  # those of the PCL paper, table 1
     "conv6": NetworkChoice.model_validate({"name": "conv6", "penultimate": 64}),
 }
 SHAPES = {"resnet110": (3, 32), "conv6": (1, 28)}  # channels, height and width, of CIFAR-10 and MNIST
+EPS = {"resnet110": 8 / 255, "conv6": 0.1}  # that neither breaks nothing nor everything
 CONV6_OPTIMIZER = {"lr": 0.01, "clip": 10.0}  # as README.md says, for it has no batch norm
 BASE = "ce"
 LOSSES = {  # whose steps are timed, by the name of the method in params.yaml
