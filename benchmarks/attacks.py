@@ -237,6 +237,7 @@ def report(rows: pd.DataFrame) -> Report:
         "images that are broken early need not make all of them. None for AutoAttack: its steps hang on what falls when.",
         "The libraries run in fp32; ours in the precision below, and where that is bf16 in fp32 too. All are judged in fp32.",
         "small_cnn: the models of make repro, settings in full, on the threads that params.yaml says.",
+        "Networks that the last run was not asked for stand as an earlier one on this machine has found them.",
     ]
     return Report("attacks", "Attacks beside foolbox, ART and torchattacks", rows, {"": table}, notes, targets)
 
@@ -262,11 +263,13 @@ def main() -> None:
     libraries = [name for name in chosen.libraries if not lacking(name)]
     for name in set(chosen.libraries) - set(libraries):
         print(f"{name} is left out: {', '.join(lacking(name))} not installed, `make bench` does it", file=sys.stderr)
-    frames: list[pd.DataFrame] = []
+    rows = pd.read_csv(file) if (file := chosen.out / "attacks.csv").exists() else pd.DataFrame()
     for name in chosen.subjects:
         subject = digits_subject(params, chosen, device) if name == "digits" else network_subject(params, name, chosen, device)
-        frames.append(measure_subject(params, subject, chosen, libraries))
-        text = write(report(pd.concat(frames, ignore_index=True)), chosen.out, known)
+        found = measure_subject(params, subject, chosen, libraries)
+        others = rows[rows["network"] != subject.name] if len(rows) else rows
+        rows = pd.concat([others, found], ignore_index=True)
+        text = write(report(rows), chosen.out, known)
     print(text, end="")
 
 

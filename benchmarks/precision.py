@@ -2,11 +2,11 @@
 hardware for bf16 (without it, it is slow). In the project's folder, after `make repro`: `python -m benchmarks.precision`."""
 
 import argparse
-import sys
 import tempfile
 from functools import partial
+from itertools import product
 from pathlib import Path
-from typing import get_args
+from typing import NoReturn, get_args
 
 import pandas as pd
 import torch
@@ -103,21 +103,35 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
-def main() -> None:
-    chosen, device = parse(arguments(), SIZES, threads=1)
-    params, known, rows = load_params(lookups=LOOKUPS), start(chosen, device), []
-    splits = load_splits(f"data/{DATASET}.npz")
+def of_seed(
+    params: Params, splits: Splits, chosen: argparse.Namespace, seed: int, device: torch.device, bar: "tqdm[NoReturn]"
+) -> pd.DataFrame:
+    """A row per model, precision of the attack and kind of accuracy. `bar` counts models."""
     images, labels = test_images(params.datasets[DATASET], splits, device)
-    runs = [
-        (seed, method, precision) for seed in range(chosen.seeds) for method in chosen.methods for precision in get_args(Precision)
-    ]
-    for seed, method, precision in tqdm(runs, unit="model", file=sys.stderr):
+    rows = []
+    for method, precision in product(chosen.methods, get_args(Precision)):
         network = trained(params, splits, method, seed, precision, chosen.epochs, device)
         for attack in get_args(Precision) if precision == "fp32" else [precision]:
             found = accuracies(params, network, images, labels, chosen.eps, seed, attack)
             rows += [(method, seed, precision, attack, what, percent) for what, percent in found.items()]
-    table = pd.DataFrame(rows, columns=["method", "seed", "training", "attack", "accuracy", "percent"])
-    print(write(report(table), chosen.out, known), end="")
+        bar.update()
+    return pd.DataFrame(rows, columns=["method", "seed", "training", "attack", "accuracy", "percent"])
+
+
+def main() -> None:
+    chosen, device = parse(arguments(), SIZES, threads=1)
+    if chosen.seeds < 2:
+        raise ValueError(
+            f"--seeds must be at least 2, got {chosen.seeds}: the spread over seeds is what differences are held against"
+        )
+    params, known, splits = load_params(lookups=LOOKUPS), start(chosen, device), load_splits(f"data/{DATASET}.npz")
+    rows, text = pd.DataFrame(), ""
+    with tqdm(total=chosen.seeds * len(chosen.methods) * len(get_args(Precision)), unit="model") as bar:
+        for seed in range(chosen.seeds):
+            rows = pd.concat([rows, of_seed(params, splits, chosen, seed, device, bar)], ignore_index=True)
+            if seed > 0:
+                text = write(report(rows), chosen.out, known)
+    print(text, end="")
 
 
 if __name__ == "__main__":
