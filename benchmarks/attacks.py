@@ -237,7 +237,7 @@ def report(rows: pd.DataFrame) -> Report:
         "images that are broken early need not make all of them. None for AutoAttack: its steps hang on what falls when.",
         "The libraries run in fp32; ours in the precision below, and where that is bf16 in fp32 too. All are judged in fp32.",
         "small_cnn: the models of make repro, settings in full, on the threads that params.yaml says.",
-        "Networks that the last run was not asked for stand as an earlier one on this machine has found them.",
+        "Networks and attacks that the last run, whose conditions are below, was not asked for stand as an earlier one found them.",
     ]
     return Report("attacks", "Attacks beside foolbox, ART and torchattacks", rows, {"": table}, notes, targets)
 
@@ -267,8 +267,9 @@ def main() -> None:
     for name in chosen.subjects:
         subject = digits_subject(params, chosen, device) if name == "digits" else network_subject(params, name, chosen, device)
         found = measure_subject(params, subject, chosen, libraries)
-        others = rows[rows["network"] != subject.name] if len(rows) else rows
-        rows = pd.concat([others, found], ignore_index=True)
+        if len(rows):
+            rows = rows[(rows["network"] != subject.name) | ~rows["attack"].isin(chosen.attacks)]
+        rows = pd.concat([rows, found], ignore_index=True)
         text = write(report(rows), chosen.out, known)
     print(text, end="")
 
