@@ -8,20 +8,30 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 
 .DEFAULT_GOAL := help
-.PHONY: help repro test check ui lock bench
+.PHONY: help repro side-by-side test check ui lock bench
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
 
-# Stages of one level do not need each other, so JOBS of them run side by side, those that have changed; the closing dvc repro does
-# what is left. Alone it does all of it, one stage after the other.
+# Alone, dvc repro does all of it, one stage after the other. Here stages that do not need each other run side by side, JOBS of them,
+# those that have changed, and torch is imported once for all (pipeline.preload); the closing dvc repro does what is left.
 repro: $(INSTALLED)  ## install what is missing, then everything: data, training, attacks, tables, figures, report (JOBS at a time)
 	@if [ "$(JOBS)" -le 1 ]; then dvc repro; elif ! dvc status -q; then \
-		for level in code data pretrain 'planes scratch finetune' 'transfer attack'; do \
-			changed=$$(dvc status $$level) || exit 1; \
-			echo "$$changed" | sed -n 's/^\([a-z].*\):$$/\1/p' | xargs -r -P $(JOBS) -n 1 dvc --wait-for-lock repro -s || exit 1; \
-		done; dvc repro; fi
+		python -m pipeline.preload $(MAKE) --no-print-directory -f $(firstword $(MAKEFILE_LIST)) side-by-side; fi
 	@echo "The report is metrics/report.html; make ui compares the runs."
+
+side-by-side:
+	@dvc repro settings
+	@$(call each,data)
+	@$(call each,pretrain)
+	@$(call each,planes scratch finetune)
+	@$(call each,transfer attack)
+	@dvc repro -s cost tables
+	@$(call each,figures cards)
+	@dvc repro
+
+each = changed=$$(dvc status $(1)) || exit 1; echo "$$changed" | sed -n 's/^\([a-z].*\):$$/\1/p' | \
+	xargs -r -P $(JOBS) -n 1 dvc --wait-for-lock repro -s
 
 test: $(INSTALLED)  ## the tests (SLOW=1: those that take minutes too)
 	python -m pytest $(if $(SLOW),--slow)

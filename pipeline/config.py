@@ -251,7 +251,7 @@ def load_params(path: str | Path = "params.yaml", lookups: Mapping[str, Lookup] 
     Raises ParamsError with every problem found.
     """
     try:
-        raw = yaml.load(Path(path).read_text(), yaml.CSafeLoader)
+        raw = yaml.load(Path(path).read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # the first needs libyaml
     except OSError as error:
         raise ParamsError(f"{path} cannot be read: {error.strerror}; run from the folder that holds params.yaml") from None
     except yaml.YAMLError as error:

@@ -1,11 +1,6 @@
 """Stage attack: python -m stages.attack DATASET METHOD SEED."""
 
 from pipeline.cli import run_stage
-from pipeline.config import load_params
-from pipeline.distributed import process_group
-from pipeline.jobs.attack import attack_model
-from pipeline.jobs.verdict import judge_model
-from pipeline.lookups import LOOKUPS
 
 
 def main(dataset: str, method: str, seed: int) -> None:
@@ -15,6 +10,12 @@ def main(dataset: str, method: str, seed: int) -> None:
 
     Then the verdict: AutoAttack and one who knows the defence, at the data set's headline eps, and signs of masked gradients.
     Writes outcomes by image, measurements and the worst images to data/verdict/DATASET/METHOD/SEED."""
+    from pipeline.config import load_params
+    from pipeline.distributed import process_group
+    from pipeline.jobs.attack import attack_model
+    from pipeline.jobs.verdict import judge_model
+    from pipeline.lookups import LOOKUPS
+
     with process_group():
         params = load_params(lookups=LOOKUPS)
         attack_model(params, dataset, method, seed)

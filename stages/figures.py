@@ -1,4 +1,4 @@
-"""Stage figures: data/attacks, data/planes, data/verdict, metrics/tables -> metrics/figures."""
+"""Stage figures: data/attacks, data/planes, metrics/tables -> metrics/figures."""
 
 from pathlib import Path
 
@@ -6,7 +6,6 @@ import pandas as pd
 
 from pipeline.cli import run_stage
 from pipeline.config import load_params
-from pipeline.reporting.cards import save_cards
 from pipeline.reporting.embeddings import depth_rows, loss_rows, tsne_figure
 from pipeline.reporting.figures import FIGURE3_METHODS, critical_difference_figure, features_figure, noise_figure, save
 from pipeline.reporting.measurements import load_planes
@@ -16,11 +15,11 @@ from pipeline.reporting.statistics_text import read_statistics
 
 
 def main() -> None:
-    """The figures of both papers with the critical difference diagram, and a picture for each model's card (metrics/figures), from
-    data/attacks, data/planes, data/verdict and metrics/tables."""
+    """The figures of both papers with the critical difference diagram (metrics/figures), from data/attacks, data/planes and
+    metrics/tables."""
     params = load_params()
-    run, labels, attacks, out = params.run, params.labels, Path("data/attacks"), Path("metrics/figures")
-    eps, tables = {name: params.datasets[name].headline_eps for name in run.datasets}, Path("metrics/tables")
+    run, labels = params.run, params.labels
+    attacks, tables, out = Path("data/attacks"), Path("metrics/tables"), Path("metrics/figures")
     noise = load_noise(attacks, datasets=run.datasets, methods=run.hcp, seeds=run.seeds, stops=list(params.noise.stop))
     drawn = [method for method in run.hcp if method in FIGURE3_METHODS] or run.methods[:1]
     features = load_features(attacks, datasets=run.datasets, methods=drawn, seed=run.seeds[0])
@@ -33,7 +32,6 @@ def main() -> None:
     save(tsne_figure(depth_rows(attacks, run.datasets, run.methods, run.seeds[0])), out / "pcl_figure5.png")
     save(progress_figure(planes, labels), out / "pcl_figure6.png")
     save(sweep_figure(pd.read_csv(tables / "pcl_figure7.csv")), out / "pcl_figure7.png")
-    save_cards(Path("data"), tables, out / "cards", eps=eps, methods=run.methods, seeds=run.seeds)
 
 
 if __name__ == "__main__":

@@ -22,9 +22,11 @@ import yaml
 from conftest import ROOT
 from pydantic import BaseModel
 
+from pipeline import config
 from pipeline.config import load_params
 from pipeline.evaluation.robustness import attacked
 from pipeline.lookups import LOOKUPS
+from stages import settings
 
 BIN = Path(sys.executable).parent
 ENVIRONMENT = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "DVC_NO_ANALYTICS": "1"}
@@ -97,7 +99,8 @@ def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     attacks = [f"attack@digits-{name}-0" for name in ("softmax_fs", "hcp", "center")]
     others = ["transfer@digits-0", "planes@digits-hcp", "cost@digits"]
-    assert sorted(stages) == sorted(["code", "data@digits", *models, *attacks, *others, "tables", "figures", "report"])
+    first, last = ["code", "settings@digits", "data@digits"], ["tables", "figures", "cards", "report"]
+    assert sorted(stages) == sorted([*first, *models, *attacks, *others, *last])
     return folder
 
 
@@ -268,13 +271,14 @@ def test_a_change_of_one_method_runs_its_branch_and_what_reports_it(profile: Pat
     diff = run(profile, "dvc", "repro", "--dry").stdout
     assert "finetune@digits-hcp-0" in diff
     branch = [
+        "settings@digits",  # params.yaml has changed; its files have but for those of cost
         "finetune@digits-hcp-0",
         "attack@digits-hcp-0",
         "transfer@digits-0",
         "planes@digits-hcp",
         "cost@digits",
     ]
-    assert sorted(repro(profile, *MAKE)) == sorted([*branch, "tables", "figures", "report"])
+    assert sorted(repro(profile, *MAKE)) == sorted([*branch, "tables", "figures", "cards", "report"])
     write_params(profile, small_params())
     assert run(profile, "dvc", "repro").returncode == 0  # from the run cache where it can be
     assert repro(profile) == []
@@ -402,6 +406,7 @@ class Recorder:
         ("cost", {"dataset": "digits"}),
         ("tables", {}),
         ("figures", {}),
+        ("cards", {}),
         ("report", {}),
     ],
 )
@@ -414,12 +419,17 @@ def test_dvc_lists_exactly_the_params_that_a_stage_reads(
     params["measure"]["softmax_fs"].append("l2")  # headline_l2 is listed for whoever measures in it
     write_params(copy, params)
     wanted = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]
-    module = importlib.import_module(f"stages.{wanted['cmd'].split('stages.')[1].split()[0]}")
+    script = wanted["cmd"].split("stages.")[1].split()[0]
+    module = importlib.import_module(f"stages.{script}")
     read: set[str] = set()
-    monkeypatch.setattr(module, "load_params", lambda **options: Recorder(load_params(**options), "", read))
+    recorded = Recorder(load_params(lookups=LOOKUPS), "", read)
+    monkeypatch.setattr(module if hasattr(module, "load_params") else config, "load_params", lambda **_: recorded)
     module.main(*item.values())
-    listed = [re.sub(r"\${item\.(\w+)}", lambda match: str(item[match[1]]), path) for path in wanted["params"]]
+    listed = [re.sub(r"\${item\.(\w+)}", lambda match: str(item[match[1]]), path) for path in wanted.get("params", [])]
     listed = [path.replace("${verdict.autoattack}", params["verdict"]["autoattack"]) for path in listed]
+    if f"metrics/settings/${{item.dataset}}/{script}.yaml" in wanted["deps"]:
+        settings.main("digits")
+        listed += yaml.safe_load(Path(f"metrics/settings/digits/{script}.yaml").read_text())
 
     def covers(path: str, other: str) -> bool:
         return other == path or other.startswith(f"{path}.")

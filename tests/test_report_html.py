@@ -72,7 +72,7 @@ def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     params["labels"] |= LABELS
     params["tracking"]["uri"] = "http://user:secret@server.example:5000"
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
-    for stage in ("tables", "figures", "report"):
+    for stage in ("tables", "figures", "cards", "report"):
         done = run_stage(stage, folder)
         assert done.returncode == 0, done.stderr
     return folder
@@ -367,7 +367,7 @@ def test_a_run_with_every_method_gives_every_figure_and_the_report(profile: Path
 
 
 def test_cards_are_small_pictures(profile: Path) -> None:
-    files = sorted((profile / "metrics/figures/cards/digits").glob("*.png"))
+    files = sorted((profile / "metrics/cards/digits").glob("*.png"))
     assert len(files) == METHODS
     for file in files:
         assert file.stat().st_size < 30_000

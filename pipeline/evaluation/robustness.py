@@ -42,7 +42,8 @@ class Victim(NamedTuple):
 
 def attackable(model: nn.Module, x: Tensor, precision: Literal["fp32", "bf16"] = "fp32") -> Victim:
     """With the weights that the model has now. x: some images (B, C, H, W), for a forward; precision: of the attacks."""
-    twin = Folded(model, x[:2]).now()
+    folded = Folded(model, x[:2])
+    twin = folded.now() if folded.pairs else model
     return Victim(model, Half(twin) if precision == "bf16" else twin)
 
 
@@ -103,6 +104,8 @@ def attacked(
         x_adv = run(twin, x, y, trial.eps, done=_whole(bar))
         prediction = predict(model, x_adv, batch_size=size)
         doubtful = (prediction == y).nonzero()[:, 0]
+        if twin is model:
+            return x_adv, prediction
         if len(doubtful):
             doubtful = doubtful[predict(twin, x_adv[doubtful], batch_size=size) != y[doubtful]]
         if len(doubtful):

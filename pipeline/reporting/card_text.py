@@ -11,7 +11,7 @@ BESIDES = (CW, "noise")  # what is neither in the verdict table nor in that of w
 
 def card_picture(dataset: str, method: str) -> str:
     """Below metrics/."""
-    return f"figures/cards/{dataset}/{method}.png"
+    return f"cards/{dataset}/{method}.png"
 
 
 def besides_text(rows: pd.DataFrame) -> str:

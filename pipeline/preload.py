@@ -1,0 +1,122 @@
+"""Imports made once. Each heavy stage would spend seconds on importing torch and what it works with, and make repro starts some
+seventy of them: `python -m pipeline.preload COMMAND` imports that in one process while COMMAND runs, and the heavy stages that
+COMMAND starts, through DVC, run in forks of it. Everything is as if each had been started by itself, its pid aside: arguments,
+environment, folder, output, exit status, and what is killed dies.
+
+PIPELINE_LAUNCH is how stages come here (pipeline/cli.py); where it is set already, COMMAND runs as it is. So it does where forks of
+a process that has loaded numerical libraries are not safe (macOS)."""
+
+import gc
+import json
+import os
+import pkgutil
+import runpy
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from typing import NoReturn
+
+SOCKET = "PIPELINE_PRELOADED"  # in the environment: where the process that has the imports listens
+POLL = 0.2  # seconds between two looks at whether the command has ended
+
+
+def serve(command: list[str]) -> int:
+    """Runs the command, answers the stages that it starts, and returns its exit status."""
+    if os.environ.get("PIPELINE_LAUNCH") or sys.platform != "linux":
+        return subprocess.run(command, check=False).returncode
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
+        address = str(Path(folder, "socket"))
+        listener.bind(address)
+        listener.listen(64)
+        launch = shlex.join([sys.executable, "-m", "pipeline.preload"])
+        with subprocess.Popen(command, env={**os.environ, "PIPELINE_LAUNCH": launch, SOCKET: address}) as running:
+            import_what_stages_need()
+            gc.freeze()  # all that is there stays: forks need not look through it for garbage
+            listener.settimeout(POLL)
+            forks = set[int]()
+            while running.poll() is None:
+                with suppress(TimeoutError):
+                    connection, _ = listener.accept()
+                    with connection:
+                        pid = os.fork()
+                        if pid == 0:
+                            listener.close()
+                            run_stage(connection)
+                        forks.add(pid)
+                forks -= {pid for pid in forks if os.waitpid(pid, os.WNOHANG)[0]}
+            return running.returncode
+
+
+def import_what_stages_need() -> None:
+    """All that does the work of the heavy stages. None of it may start threads of torch or touch a GPU when imported."""
+    jobs = import_module("pipeline.jobs")
+    for job in pkgutil.iter_modules(jobs.__path__, "pipeline.jobs."):
+        import_module(job.name)
+    import_module("pipeline.lookups")
+
+
+def run_stage(connection: socket.socket) -> NoReturn:
+    """In a fork: becomes the stage that the other end asks for, tells it the exit status, and ends; at once if the other end
+    does."""
+    status = 1
+    try:
+        streams = socket.recv_fds(connection, 1, 3)[1]
+        with connection.makefile("rb") as lines:
+            asked = json.loads(lines.readline())
+        for number, stream in enumerate(streams):
+            os.dup2(stream, number)
+            os.close(stream)
+        threading.Thread(target=die_with, args=(connection,), daemon=True).start()
+        os.chdir(asked["folder"])
+        os.environ.clear()
+        os.environ.update(asked["environment"])
+        sys.argv = asked["arguments"][1:]  # without -m
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+        status = 0
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        with suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        with suppress(OSError):
+            connection.sendall(bytes([status & 255]))
+        os._exit(status & 255)
+
+
+def die_with(connection: socket.socket) -> None:
+    with suppress(OSError):
+        connection.recv(1)  # nothing ever comes but the end
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def ask(arguments: list[str]) -> NoReturn:
+    """-m stages.x VALUES: run there, or if nobody listens, here. Ends this process with the stage's exit status."""
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.connect(os.environ[SOCKET])
+    except OSError:
+        os.execv(sys.executable, [sys.executable, *arguments])
+    environment = {name: value for name, value in os.environ.items() if name not in ("PIPELINE_LAUNCH", SOCKET)}
+    asked = {"arguments": arguments, "folder": str(Path.cwd()), "environment": environment}
+    socket.send_fds(connection, [b"-"], [0, 1, 2])
+    connection.sendall(json.dumps(asked).encode() + b"\n")
+    status = connection.recv(1)
+    if not status:
+        print(f"error: {' '.join(arguments)} was killed", file=sys.stderr)
+    sys.exit(status[0] if status else 1)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["-m"]:
+        ask(sys.argv[1:])
+    sys.exit(serve(sys.argv[1:]))
