@@ -14,24 +14,25 @@ help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
 
 # Alone, dvc repro does all of it, one stage after the other. Here stages that do not need each other run side by side, JOBS of them,
-# those that have changed, and torch is imported once for all (pipeline.preload); the closing dvc repro does what is left.
+# those that have changed, and what takes seconds to import is so once (pipeline.preload); the closing dvc repro does what is left.
 repro: $(INSTALLED)  ## install what is missing, then everything: data, training, attacks, tables, figures, report (JOBS at a time)
 	@if [ "$(JOBS)" -le 1 ]; then dvc repro; elif ! dvc status -q; then \
 		python -m pipeline.preload $(MAKE) --no-print-directory -f $(firstword $(MAKEFILE_LIST)) side-by-side; fi
 	@echo "The report is metrics/report.html; make ui compares the runs."
 
 side-by-side:
-	@dvc repro settings
+	@$(DVC) repro settings
 	@$(call each,data)
 	@$(call each,pretrain)
 	@$(call each,planes scratch finetune)
 	@$(call each,transfer attack)
-	@dvc repro -s cost tables
+	@$(DVC) repro -s cost tables
 	@$(call each,figures cards)
-	@dvc repro
+	@$(DVC) repro
 
-each = changed=$$(dvc status $(1)) || exit 1; echo "$$changed" | sed -n 's/^\([a-z].*\):$$/\1/p' | \
-	xargs -r -P $(JOBS) -n 1 dvc --wait-for-lock repro -s
+each = changed=$$($(DVC) status $(1)) || exit 1; echo "$$changed" | sed -n 's/^\([a-z].*\):$$/\1/p' | \
+	xargs -r -P $(JOBS) -n 1 $(DVC) --wait-for-lock repro -s
+DVC = python -m pipeline.preload -m dvc
 
 test: $(INSTALLED)  ## the tests (SLOW=1: those that take minutes too)
 	python -m pytest $(if $(SLOW),--slow)

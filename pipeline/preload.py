@@ -1,6 +1,7 @@
-"""Imports made once. Each heavy stage would spend seconds on importing torch and what it works with, and make repro starts some
-seventy of them: `python -m pipeline.preload COMMAND` imports that in one process while COMMAND runs, and the heavy stages that
-COMMAND starts, through DVC, run in forks of it. Everything is as if each had been started by itself, its pid aside: arguments,
+"""Imports made once. Each heavy stage would spend seconds on importing torch and what it works with, and DVC one on importing
+itself; `make repro` starts some seventy of both. `python -m pipeline.preload COMMAND` imports all that in one process while COMMAND
+runs, and what COMMAND starts runs in forks of it: heavy stages, through DVC, and DVC where it is started by
+`python -m pipeline.preload -m dvc ARGUMENTS`. Everything is as if each had been started by itself, its pid aside: arguments,
 environment, folder, output, exit status, and what is killed dies.
 
 PIPELINE_LAUNCH is how stages come here (pipeline/cli.py); where it is set already, COMMAND runs as it is. So it does where forks of
@@ -28,7 +29,7 @@ POLL = 0.2  # seconds between two looks at whether the command has ended
 
 
 def serve(command: list[str]) -> int:
-    """Runs the command, answers the stages that it starts, and returns its exit status."""
+    """Runs the command, answers what it starts, and returns its exit status."""
     if os.environ.get("PIPELINE_LAUNCH") or sys.platform != "linux":
         return subprocess.run(command, check=False).returncode
     with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
@@ -37,7 +38,7 @@ def serve(command: list[str]) -> int:
         listener.listen(64)
         launch = shlex.join([sys.executable, "-m", "pipeline.preload"])
         with subprocess.Popen(command, env={**os.environ, "PIPELINE_LAUNCH": launch, SOCKET: address}) as running:
-            import_what_stages_need()
+            import_what_they_need()
             gc.freeze()  # all that is there stays: forks need not look through it for garbage
             listener.settimeout(POLL)
             forks = set[int]()
@@ -48,23 +49,22 @@ def serve(command: list[str]) -> int:
                         pid = os.fork()
                         if pid == 0:
                             listener.close()
-                            run_stage(connection)
+                            run_here(connection)
                         forks.add(pid)
                 forks -= {pid for pid in forks if os.waitpid(pid, os.WNOHANG)[0]}
             return running.returncode
 
 
-def import_what_stages_need() -> None:
-    """All that does the work of the heavy stages. None of it may start threads of torch or touch a GPU when imported."""
+def import_what_they_need() -> None:
+    """DVC, and all that does the work of the heavy stages. None of it may start threads or touch a GPU when imported."""
     jobs = import_module("pipeline.jobs")
-    for job in pkgutil.iter_modules(jobs.__path__, "pipeline.jobs."):
-        import_module(job.name)
-    import_module("pipeline.lookups")
+    work = [job.name for job in pkgutil.iter_modules(jobs.__path__, "pipeline.jobs.")]
+    for name in ("dvc.cli", "dvc.repo.reproduce", *work, "pipeline.lookups"):
+        import_module(name)
 
 
-def run_stage(connection: socket.socket) -> NoReturn:
-    """In a fork: becomes the stage that the other end asks for, tells it the exit status, and ends; at once if the other end
-    does."""
+def run_here(connection: socket.socket) -> NoReturn:
+    """In a fork: becomes what the other end asks for, tells it the exit status, and ends; at once if the other end does."""
     status = 1
     try:
         streams = socket.recv_fds(connection, 1, 3)[1]
@@ -100,14 +100,13 @@ def die_with(connection: socket.socket) -> None:
 
 
 def ask(arguments: list[str]) -> NoReturn:
-    """-m stages.x VALUES: run there, or if nobody listens, here. Ends this process with the stage's exit status."""
+    """-m MODULE ARGUMENTS: run there, or if nobody listens, here. Ends this process with the exit status of that."""
     connection = socket.socket(socket.AF_UNIX)
     try:
-        connection.connect(os.environ[SOCKET])
+        connection.connect(os.environ.get(SOCKET, ""))
     except OSError:
         os.execv(sys.executable, [sys.executable, *arguments])
-    environment = {name: value for name, value in os.environ.items() if name not in ("PIPELINE_LAUNCH", SOCKET)}
-    asked = {"arguments": arguments, "folder": str(Path.cwd()), "environment": environment}
+    asked = {"arguments": arguments, "folder": str(Path.cwd()), "environment": dict(os.environ)}
     socket.send_fds(connection, [b"-"], [0, 1, 2])
     connection.sendall(json.dumps(asked).encode() + b"\n")
     status = connection.recv(1)

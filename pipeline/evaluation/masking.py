@@ -1,6 +1,8 @@
 """What a model itself says of masked gradients (Athalye et al., arXiv:1802.00420, section 3.1; Carlini et al., arXiv:1902.06705,
 section 4): plain numbers, which pipeline/reporting/masking.py judges."""
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
@@ -77,8 +79,9 @@ def _exact_loss(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 
 @torch.no_grad()
 def withstands(model: nn.Module, x: Tensor, y: Tensor, eps: float, objective: Objective, *, generator: Generator) -> Tensor:
-    """Whether the model is right after l-inf PGD on the objective."""
-    x_adv = pgd(model, x, y, eps, steps=STEPS, rel_step_size=REL_STEP_SIZE, generator=generator, objective=objective)
+    """Whether the model is right at every step of l-inf PGD on the objective."""
+    attack = partial(pgd, steps=STEPS, rel_step_size=REL_STEP_SIZE, stop="sample")
+    x_adv = attack(model, x, y, eps, generator=generator, objective=objective)
     return predict(model, x_adv, batch_size=len(x)) == y
 
 

@@ -143,7 +143,7 @@ def _plan(
         Trial(f"steps/{steps}", eps["linf"], partial(pgd, steps=steps, rel_step_size=rel_step_size), batch_size)
         for steps in params.verdict.steps
     ]
-    most = partial(pgd, steps=max(params.verdict.steps), rel_step_size=rel_step_size)
+    most = partial(pgd, steps=max(params.verdict.steps), rel_step_size=rel_step_size, stop="sample")
     return Plan(autoattack, adaptive, [*others, Trial("unbounded", 1.0, most, batch_size)])
 
 

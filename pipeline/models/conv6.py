@@ -5,7 +5,7 @@ from typing import Annotated
 from annotated_types import Ge
 from torch import Tensor, nn
 
-from pipeline.models.network import FiveLayers, average
+from pipeline.models.network import Average, FiveLayers
 
 SLOPE = 0.25  # of PReLU at the start, as He et al. (arXiv:1502.01852) and Wen et al. have it
 
@@ -31,7 +31,7 @@ class Conv6(FiveLayers):
                 _pair(len(mean), 32),
                 _pair(32, 64),
                 _pair(64, 128),
-                nn.Sequential(average(), nn.Linear(128, 512)),
+                nn.Sequential(Average(), nn.Linear(128, 512)),
                 nn.Linear(512, penultimate),
             ),
             dims=(32, 64, 128, 512, penultimate),

@@ -7,7 +7,7 @@ import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 
-from pipeline.models.network import FiveLayers, average
+from pipeline.models.network import Average, FiveLayers
 
 Width = Annotated[int, Ge(1)]
 
@@ -44,11 +44,11 @@ class ResNet101(FiveLayers):
                 nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool, net.layer1),
                 net.layer2,
                 net.layer3,
-                nn.Sequential(net.layer4, average()),
+                nn.Sequential(net.layer4, Average()),
                 nn.Linear(2048, penultimate),
             ),
             dims=(256, 512, branch, 2048, penultimate),
-            branches={"layer3": nn.Sequential(average(), nn.Linear(1024, branch))},
+            branches={"layer3": nn.Sequential(Average(), nn.Linear(1024, branch))},
         )
 
 

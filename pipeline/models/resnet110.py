@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge
 from torch import Tensor, nn
 
-from pipeline.models.network import FiveLayers, average
+from pipeline.models.network import Average, FiveLayers
 
 Width = Annotated[int, Ge(1)]
 
@@ -35,11 +35,11 @@ class ResNet110(FiveLayers):
                 nn.Sequential(nn.Conv2d(len(mean), 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU(inplace=True)),
                 _stage(16, 16, blocks, stride=1),
                 _stage(64, 32, blocks, stride=2),
-                nn.Sequential(_stage(128, 64, blocks, stride=2), average()),
+                nn.Sequential(_stage(128, 64, blocks, stride=2), Average()),
                 nn.Linear(256, penultimate),
             ),
             dims=(16, 64, branch, 256, penultimate),
-            branches={"layer3": nn.Sequential(average(), nn.Linear(128, branch))},
+            branches={"layer3": nn.Sequential(Average(), nn.Linear(128, branch))},
         )
         for module in self.modules():
             if isinstance(module, nn.Conv2d):

@@ -5,7 +5,7 @@ from typing import Annotated
 from annotated_types import Ge, Len
 from torch import Tensor, nn
 
-from pipeline.models.network import FiveLayers, average
+from pipeline.models.network import Average, FiveLayers
 
 Width = Annotated[int, Ge(1)]
 
@@ -36,11 +36,11 @@ class SmallCNN(FiveLayers):
                 nn.Sequential(*_conv(len(mean), one), nn.MaxPool2d(2, ceil_mode=True), nn.ReLU(inplace=True)),
                 nn.Sequential(*_conv(one, two), nn.MaxPool2d(2, ceil_mode=True), nn.ReLU(inplace=True)),
                 nn.Sequential(*_conv(two, three), nn.ReLU(inplace=True)),
-                nn.Sequential(*_conv(three, four), nn.ReLU(inplace=True), average()),
+                nn.Sequential(*_conv(three, four), nn.ReLU(inplace=True), Average()),
                 nn.Linear(four, penultimate),
             ),
             dims=(one, two, branch, four, penultimate),
-            branches={"layer3": nn.Sequential(average(), nn.Linear(three, branch))},
+            branches={"layer3": nn.Sequential(Average(), nn.Linear(three, branch))},
         )
 
 

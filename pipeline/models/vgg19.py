@@ -5,7 +5,7 @@ from typing import Annotated
 from annotated_types import Ge
 from torch import Tensor, nn
 
-from pipeline.models.network import FiveLayers, average
+from pipeline.models.network import Average, FiveLayers
 
 Width = Annotated[int, Ge(1)]
 
@@ -31,7 +31,7 @@ class VGG19(FiveLayers):
                 _stage(one, two, 2),
                 _stage(two, three, 4),
                 _stage(three, four, 4),
-                nn.Sequential(_stage(four, four, 4), average(), nn.Linear(four, penultimate)),
+                nn.Sequential(_stage(four, four, 4), Average(), nn.Linear(four, penultimate)),
             ),
             dims=(one, two, three, four, penultimate),
             branches={},
