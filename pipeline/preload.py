@@ -25,34 +25,45 @@ from pathlib import Path
 from typing import NoReturn
 
 SOCKET = "PIPELINE_PRELOADED"  # in the environment: where the process that has the imports listens
+STARTED = b"+"
 POLL = 0.2  # seconds between two looks at whether the command has ended
 
 
 def serve(command: list[str]) -> int:
     """Runs the command, answers what it starts, and returns its exit status."""
-    if os.environ.get("PIPELINE_LAUNCH") or sys.platform != "linux":
-        return subprocess.run(command, check=False).returncode
     with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
-        address = str(Path(folder, "socket"))
-        listener.bind(address)
-        listener.listen(64)
+        address = str(Path(folder, "socket"))  # in a folder that no other user may enter
+        try:
+            listener.bind(address)
+        except OSError:  # the path is too long
+            return subprocess.run(command, check=False).returncode
         launch = shlex.join([sys.executable, "-m", "pipeline.preload"])
         with subprocess.Popen(command, env={**os.environ, "PIPELINE_LAUNCH": launch, SOCKET: address}) as running:
-            import_what_they_need()
-            gc.freeze()  # all that is there stays: forks need not look through it for garbage
-            listener.settimeout(POLL)
-            forks = set[int]()
-            while running.poll() is None:
-                with suppress(TimeoutError):
-                    connection, _ = listener.accept()
-                    with connection:
-                        pid = os.fork()
-                        if pid == 0:
-                            listener.close()
-                            run_here(connection)
-                        forks.add(pid)
-                forks -= {pid for pid in forks if os.waitpid(pid, os.WNOHANG)[0]}
-            return running.returncode
+            try:
+                import_what_they_need()
+                listener.listen(64)  # whoever came before runs by himself, sooner than he would here
+                answer(listener, running)
+            except (Exception, KeyboardInterrupt):  # a stage that cannot import what it needs says so; the keyboard reaches all
+                listener.close()
+            return running.wait()
+
+
+def answer(listener: socket.socket, running: "subprocess.Popen[bytes]") -> None:
+    """A fork for each that comes, until the command ends."""
+    gc.freeze()  # all that is there stays: forks need not look through it for garbage, nor often: a fifth of DVC's time
+    gc.set_threshold(100_000, 50, 100)
+    listener.settimeout(POLL)
+    forks = set[int]()
+    while running.poll() is None:
+        with suppress(TimeoutError):
+            connection, _ = listener.accept()
+            with connection:
+                pid = os.fork()
+                if pid == 0:
+                    listener.close()
+                    run_here(connection)
+                forks.add(pid)
+        forks -= {pid for pid in forks if os.waitpid(pid, os.WNOHANG)[0]}
 
 
 def import_what_they_need() -> None:
@@ -64,9 +75,11 @@ def import_what_they_need() -> None:
 
 
 def run_here(connection: socket.socket) -> NoReturn:
-    """In a fork: becomes what the other end asks for, tells it the exit status, and ends; at once if the other end does."""
+    """In a fork: becomes what the other end asks for, tells it so and then the exit status, and ends; at once if the other end
+    does."""
     status = 1
     try:
+        connection.sendall(STARTED)
         streams = socket.recv_fds(connection, 1, 3)[1]
         with connection.makefile("rb") as lines:
             asked = json.loads(lines.readline())
@@ -102,14 +115,21 @@ def die_with(connection: socket.socket) -> None:
 def ask(arguments: list[str]) -> NoReturn:
     """-m MODULE ARGUMENTS: run there, or if nobody listens, here. Ends this process with the exit status of that."""
     connection = socket.socket(socket.AF_UNIX)
+    asked = {"arguments": arguments, "folder": str(Path.cwd()), "environment": dict(os.environ)}
     try:
         connection.connect(os.environ.get(SOCKET, ""))
+        socket.send_fds(connection, [b"-"], [0, 1, 2])
+        connection.sendall(json.dumps(asked).encode() + b"\n")
+        started = connection.recv(1) == STARTED
     except OSError:
+        started = False
+    if not started:
         os.execv(sys.executable, [sys.executable, *arguments])
-    asked = {"arguments": arguments, "folder": str(Path.cwd()), "environment": dict(os.environ)}
-    socket.send_fds(connection, [b"-"], [0, 1, 2])
-    connection.sendall(json.dumps(asked).encode() + b"\n")
-    status = connection.recv(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # from the keyboard it reaches the fork as well, which ends as it sees fit
+    try:
+        status = connection.recv(1)
+    except OSError:
+        status = b""
     if not status:
         print(f"error: {' '.join(arguments)} was killed", file=sys.stderr)
     sys.exit(status[0] if status else 1)
@@ -118,4 +138,6 @@ def ask(arguments: list[str]) -> NoReturn:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["-m"]:
         ask(sys.argv[1:])
+    if os.environ.get("PIPELINE_LAUNCH") or sys.platform != "linux":
+        os.execvp(sys.argv[1], sys.argv[1:])
     sys.exit(serve(sys.argv[1:]))

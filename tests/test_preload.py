@@ -47,11 +47,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def preloaded(folder: Path, script: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """A shell script under `python -m pipeline.preload`."""
+PRELOAD = [sys.executable, "-m", "pipeline.preload"]
+READY = """until [ -z "$PIPELINE_PRELOADED" ] || grep -q "00010000 .*$PIPELINE_PRELOADED" /proc/net/unix; do sleep 0.1; done; """
+
+IT_RUNS = "until [ -s pid-long ]; do sleep 0.1; done"
+
+
+def preloaded(folder: Path, script: str, wait: str = READY, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A shell script under `python -m pipeline.preload`, from when that listens on."""
     known = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PIPELINE_LAUNCH")}
     return subprocess.run(
-        [sys.executable, "-m", "pipeline.preload", "sh", "-c", script.replace("stage ", f"{sys.executable} -m stages.train ")],
+        [*PRELOAD, "sh", "-c", wait + script.replace("stage ", f"{sys.executable} -m stages.train ")],
         cwd=folder,
         env={**known, **environment},
         capture_output=True,
@@ -86,7 +92,8 @@ def test_its_exit_status_and_what_it_says_are_passed_on(folder: Path) -> None:
 
 
 def test_stages_run_side_by_side(folder: Path) -> None:
-    done = preloaded(folder, "stage long 0 & p=$!; stage digits 1; kill $p; wait $p; echo $?")
+    (folder / "pid-long").unlink(missing_ok=True)
+    done = preloaded(folder, f"stage long 0 & p=$!; {IT_RUNS}; stage digits 1; kill $p; wait $p; echo $?")
     assert json.loads(done.stdout.splitlines()[0])["seed"] == 1
     assert done.stdout.splitlines()[1] == str(128 + signal.SIGTERM)
     assert is_gone(int((folder / "pid-long").read_text()))
@@ -96,10 +103,37 @@ def test_stages_run_side_by_side(folder: Path) -> None:
 def test_what_is_killed_dies_and_whoever_waits_for_it_hears_of_it(folder: Path, whose: str) -> None:
     """The process that DVC has started takes the stage with it, and the other way round."""
     (folder / "pid-long").unlink(missing_ok=True)
-    wait = "until [ -s pid-long ]; do sleep 0.1; done"
-    done = preloaded(folder, f"stage long 0 & p=$!; {wait}; kill -9 {whose}; wait $p; echo $?")
+    done = preloaded(folder, f"stage long 0 & p=$!; {IT_RUNS}; kill -9 {whose}; wait $p; echo $?")
     assert done.stdout.split()[-1] != "0"
     assert is_gone(int((folder / "pid-long").read_text()))
+
+
+def test_the_keyboard_stops_all_and_nobody_else_complains(folder: Path) -> None:
+    (folder / "pid-long").unlink(missing_ok=True)
+    command = [*PRELOAD, "sh", "-c", f"{READY} {sys.executable} -m stages.train long 0"]
+    running = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while not (folder / "pid-long").exists() or not (folder / "pid-long").read_text():
+        time.sleep(0.05)
+    os.killpg(running.pid, signal.SIGINT)
+    _, said = running.communicate(timeout=30)
+    assert running.returncode != 0
+    assert said.count("Traceback") == 1  # the stage's own
+    assert is_gone(int((folder / "pid-long").read_text()))
+
+
+def test_code_that_cannot_be_imported_is_the_stages_to_complain_of(tmp_path: Path) -> None:
+    """Nobody waits for a process that will never answer."""
+    for name in ("cli", "preload"):
+        (tmp_path / f"pipeline/{name}.py").parent.mkdir(exist_ok=True)
+        (tmp_path / f"pipeline/{name}.py").write_text((ROOT / f"pipeline/{name}.py").read_text())
+    (tmp_path / "pipeline/jobs").mkdir()
+    (tmp_path / "pipeline/jobs/train.py").write_text("import time\ntime.sleep(2)\nimport nonsense\n")
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "stages/train.py").write_text(STAGE.replace('"""A stage."""', "import pipeline.jobs.train"))
+    done = preloaded(tmp_path, "sleep 1; stage digits 1; echo $?", wait="")
+    assert done.stdout == "1\n"
+    assert "No module named 'nonsense'" in done.stderr
+    assert done.stderr.count("Traceback") == 1
 
 
 def test_dvc_runs_there_too(folder: Path) -> None:
@@ -114,6 +148,10 @@ def test_dvc_runs_there_too(folder: Path) -> None:
 def test_without_the_process_that_has_the_imports_a_stage_runs_by_itself(folder: Path) -> None:
     done = preloaded(folder, "PIPELINE_PRELOADED=/nowhere stage digits 1")
     assert json.loads(done.stdout) == {"torch": False, "seed": 1, "cwd": str(folder), "variable": None}
+
+
+def test_whoever_comes_before_the_imports_are_there_does_not_wait_for_them(folder: Path) -> None:
+    assert not json.loads(preloaded(folder, "stage digits 1", wait="").stdout)["torch"]
 
 
 def test_a_launcher_of_the_users_own_goes_first(folder: Path) -> None:
