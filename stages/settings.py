@@ -12,7 +12,7 @@ COMPUTE = ["compute.device", "compute.threads"]
 MODEL = ["datasets.{dataset}.networks", "datasets.{dataset}.training", "compute.precision", *COMPUTE]
 SHARED = {  # by script: params that all its items hang on
     "train": MODEL,
-    "cost": [*MODEL, "run.seeds", "methods", "cost"],
+    "cost": [*MODEL, "run.seeds", "cost"],  # and the methods that it times
     "attack": [
         *("run.attacks", "attacks", "autoattack.{autoattack}", "verdict", "noise", "compute.attack_precision", *COMPUTE),
         *(f"datasets.{{dataset}}.{name}" for name in ("evaluation", "headline_eps", "headline_l2")),
@@ -21,14 +21,15 @@ SHARED = {  # by script: params that all its items hang on
 
 
 def main(dataset: str) -> None:
-    """Writes metrics/settings/DATASET/SCRIPT.yaml: the params that every item of a stage hangs on. Their items depend on this file,
-    so that dvc.lock, which DVC writes anew after each item, need not repeat the params in all of them."""
+    """Writes metrics/settings/DATASET/SCRIPT.yaml: the params that all items of a stage hang on. They depend on this file, so that
+    dvc.lock, which DVC writes anew after every item, need not repeat the params in each of them."""
     pick(load_params().datasets, dataset, "dataset")
     params = yaml.safe_load(Path("params.yaml").read_text())
     folder = Path("metrics/settings", dataset)
     folder.mkdir(parents=True, exist_ok=True)
     for script, paths in SHARED.items():
         names = [path.format(dataset=dataset, autoattack=params["verdict"]["autoattack"]) for path in paths]
+        names += [f"methods.{method}" for method in params["cost"]["methods"] if script == "cost"]
         values = {name: reduce(dict.__getitem__, name.split("."), params) for name in names}
         (folder / f"{script}.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
 
