@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 TIMES = Path(".ckpt/times")  # the report sums them up
-HEAVY = ("train", "attack", "transfer", "planes", "cost")  # the stages that PIPELINE_LAUNCH starts
+HEAVY = ("train", "attack", "transfer", "planes", "cost")  # PIPELINE_LAUNCH starts these; they import in main what they need
 
 
 def run_stage(main: Callable[..., None], **arguments: str) -> None:

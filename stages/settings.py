@@ -27,9 +27,9 @@ def main(dataset: str) -> None:
     params = yaml.safe_load(Path("params.yaml").read_text())
     folder = Path("metrics/settings", dataset)
     folder.mkdir(parents=True, exist_ok=True)
-    for script, paths in SHARED.items():
+    timed = [f"methods.{method}" for method in params["cost"]["methods"]]
+    for script, paths in {**SHARED, "cost": [*SHARED["cost"], *timed]}.items():
         names = [path.format(dataset=dataset, autoattack=params["verdict"]["autoattack"]) for path in paths]
-        names += [f"methods.{method}" for method in params["cost"]["methods"] if script == "cost"]
         values = {name: reduce(dict.__getitem__, name.split("."), params) for name in names}
         (folder / f"{script}.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
 

@@ -15,6 +15,7 @@ from torchvision.models import ResNet101_Weights
 from torchvision.models.resnet import Bottleneck
 
 from pipeline.models import NETWORKS, Network
+from pipeline.models.network import Average, average
 
 SMALL: dict[str, tuple[int, int, dict[str, Any]]] = {  # channels, image size, options: as small as the network can be
     "small_cnn": (1, 8, {"widths": [4, 6, 8, 10], "branch": 5, "penultimate": 3}),
@@ -299,3 +300,13 @@ def test_vgg19_computes_what_torchvision_does() -> None:
         maps = reference((x - 0.45) / 0.25)  # (2, 512, 1, 1)
         linear = net.layers["layer5"][-1]
         torch.testing.assert_close(net.forward_features(x)[1]["layer5"], linear(maps.mean((2, 3))), rtol=1e-4, atol=1e-5)
+
+
+def test_average_is_the_mean_of_each_map_and_so_is_its_gradient() -> None:
+    x = torch.rand(3, 5, 4, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x = x.to(memory_format=torch.channels_last).requires_grad_()
+    torch.testing.assert_close(average(x), x.mean(dim=(2, 3)))
+    upstream = torch.arange(15.0, dtype=torch.float64).reshape(3, 5)
+    (gradient,) = torch.autograd.grad(average(x), x, upstream)
+    torch.testing.assert_close(gradient, (upstream / 8)[:, :, None, None].expand_as(x))
+    assert torch.equal(Average()(x), average(x))

@@ -271,7 +271,7 @@ def test_a_change_of_one_method_runs_its_branch_and_what_reports_it(profile: Pat
     diff = run(profile, "dvc", "repro", "--dry").stdout
     assert "finetune@digits-hcp-0" in diff
     branch = [
-        "settings@digits",  # params.yaml has changed; its files have but for those of cost
+        "settings@digits",  # of its files that of cost alone has changed
         "finetune@digits-hcp-0",
         "attack@digits-hcp-0",
         "transfer@digits-0",
