@@ -103,9 +103,9 @@ def attacked(
         run = partial(trial.run, generator=Generator(x.device).manual_seed(seed ^ (number << 40)), batch_size=size)
         x_adv = run(twin, x, y, trial.eps, done=_whole(bar))
         prediction = predict(model, x_adv, batch_size=size)
-        doubtful = (prediction == y).nonzero()[:, 0]
         if twin is model:
             return x_adv, prediction
+        doubtful = (prediction == y).nonzero()[:, 0]
         if len(doubtful):
             doubtful = doubtful[predict(twin, x_adv[doubtful], batch_size=size) != y[doubtful]]
         if len(doubtful):

@@ -5,6 +5,7 @@ from typing import Annotated
 from annotated_types import Ge, Len
 from torch import Tensor, nn
 
+from pipeline.models.convolution import Convolution
 from pipeline.models.network import Average, FiveLayers
 
 Width = Annotated[int, Ge(1)]
@@ -33,10 +34,10 @@ class SmallCNN(FiveLayers):
             mean,
             std,
             layers=(
-                nn.Sequential(*_conv(len(mean), one), nn.MaxPool2d(2, ceil_mode=True), nn.ReLU(inplace=True)),
-                nn.Sequential(*_conv(one, two), nn.MaxPool2d(2, ceil_mode=True), nn.ReLU(inplace=True)),
-                nn.Sequential(*_conv(two, three), nn.ReLU(inplace=True)),
-                nn.Sequential(*_conv(three, four), nn.ReLU(inplace=True), Average()),
+                nn.Sequential(*_conv(len(mean), one), nn.MaxPool2d(2, ceil_mode=True), nn.ReLU()),
+                nn.Sequential(*_conv(one, two), nn.MaxPool2d(2, ceil_mode=True), nn.ReLU()),
+                nn.Sequential(*_conv(two, three), nn.ReLU()),
+                nn.Sequential(*_conv(three, four), nn.ReLU(), Average()),
                 nn.Linear(four, penultimate),
             ),
             dims=(one, two, branch, four, penultimate),
@@ -45,4 +46,4 @@ class SmallCNN(FiveLayers):
 
 
 def _conv(channels: int, width: int) -> list[nn.Module]:
-    return [nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)]
+    return [Convolution(channels, width), nn.BatchNorm2d(width)]

@@ -5,6 +5,7 @@ from typing import Annotated
 from annotated_types import Ge
 from torch import Tensor, nn
 
+from pipeline.models.convolution import Convolution
 from pipeline.models.network import Average, FiveLayers
 
 Width = Annotated[int, Ge(1)]
@@ -44,6 +45,6 @@ class VGG19(FiveLayers):
 def _stage(channels: int, width: int, convolutions: int) -> nn.Sequential:
     modules: list[nn.Module] = []
     for _ in range(convolutions):
-        modules += [nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+        modules += [Convolution(channels, width), nn.BatchNorm2d(width), nn.ReLU()]
         channels = width
     return nn.Sequential(*modules, nn.MaxPool2d(2, ceil_mode=True))

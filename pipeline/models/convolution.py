@@ -1,0 +1,70 @@
+"""A 3x3 convolution that is fast where small images put it: on grey pixels, and on maps of a few pixels."""
+
+from functools import cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.grad import conv2d_weight
+
+
+class Convolution(nn.Conv2d):
+    """3x3, padding 1: the function of `nn.Conv2d`, with its weights, to the rounding. On a GPU it is just that. On a CPU, oneDNN's
+    kernels take several times as long as the work is worth, up to 100 times for the gradient of the weights on 1x1 maps: maps of
+    at most 2x2 pixels, of which each is beside each, go through one product of matrices instead, and grey images get their
+    gradient from a product and nine sums.
+    """
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__(channels, width, 3, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, D, H, W)."""
+        if x.device.type != "cpu":
+            return super().forward(x)
+        if max(x.shape[2:]) <= 2:
+            return _few_pixels(x, self.weight, self.bias)
+        if self.in_channels == 1 and x.requires_grad:
+            y: Tensor = _FromGrey.apply(x, self.weight)
+            return y if self.bias is None else y + self.bias[:, None, None]
+        return super().forward(x)
+
+
+def _few_pixels(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    count, channels, height, width = x.shape
+    pixels, features = height * width, len(weight)
+    taps = weight.permute(2, 3, 0, 1).flatten(0, 1)  # (9, D, C)
+    matrix = taps.index_select(0, _taps(height, width)).view(pixels, pixels, features, channels)  # to, from
+    matrix = matrix.transpose(1, 2).reshape(pixels * features, pixels * channels)
+    y = F.linear(x.permute(0, 2, 3, 1).flatten(1), matrix, None if bias is None else bias.repeat(pixels))
+    return y.view(count, height, width, features).permute(0, 3, 1, 2)  # channels last, as x was read
+
+
+@cache
+def _taps(height: int, width: int) -> Tensor:
+    """Which of the 9 weights leads to each pixel from each: (H W, H W) in one row."""
+    y, x = (index.flatten() for index in torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij"))
+    return (3 * (y - y[:, None] + 1) + x - x[:, None] + 1).flatten()
+
+
+class _FromGrey(torch.autograd.Function):
+    """x (B, 1, H, W), weight (D, 1, 3, 3) -> (B, D, H, W)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return F.conv2d(x, weight, padding=1)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        x, weight = (saved.to(grad.dtype) for saved in ctx.saved_tensors)  # bf16 under autocast
+        to_x = to_weight = None
+        if ctx.needs_input_grad[0]:
+            count, _, height, width = x.shape
+            shares = (weight.flatten(1).t() @ grad.permute(0, 2, 3, 1).reshape(-1, len(weight)).t()).view(9, count, height, width)
+            spread = [F.pad(share, (i % 3, 2 - i % 3, i // 3, 2 - i // 3)) for i, share in enumerate(shares)]
+            to_x = sum(spread[1:], spread[0])[:, None, 1:-1, 1:-1]
+        if ctx.needs_input_grad[1]:
+            to_weight = conv2d_weight(x, weight.shape, grad, padding=1)
+        return to_x, to_weight
