@@ -2,9 +2,12 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.models.convolution import Convolution
+from pipeline.models.folded import Folded
+from pipeline.models.small_cnn import SmallCNN
 
 WAYS = [(1, 8, 8), (1, 3, 5), (1, 2, 2), (1, 1, 1), (5, 2, 2), (5, 1, 1), (5, 1, 2), (5, 2, 1), (5, 4, 4), (5, 1, 3)]  # C, H, W
 
@@ -73,3 +76,31 @@ def test_weights_are_stored_as_conv2d_stores_them() -> None:
     started = Convolution(3, 6).weight
     torch.manual_seed(2)
     torch.testing.assert_close(started, nn.Conv2d(3, 6, 3, padding=1, bias=False).weight)
+
+
+def test_held_weights_are_those_of_the_last_hold() -> None:
+    ours, x = both(5, bias=True)[0].requires_grad_(False), images(5, 2, 2)
+    ours.hold()
+    before = ours(x)
+    ours.weight.mul_(2)
+    assert torch.equal(ours(x), before)
+    assert ours.bias is not None
+    torch.testing.assert_close(ours(images(5, 1, 2)), F.conv2d(images(5, 1, 2), ours.weight, ours.bias, padding=1))  # another size
+    ours.hold()
+    torch.testing.assert_close(ours(x), F.conv2d(x, ours.weight, ours.bias, padding=1))
+
+
+def test_the_twin_of_a_network_follows_its_weights() -> None:
+    torch.manual_seed(0)
+    options = {"widths": [4, 5, 6, 7], "branch": 5, "penultimate": 3}
+    network = SmallCNN(10, torch.zeros(1), torch.ones(1), **options).double().eval()  # type: ignore[arg-type]
+    x = torch.rand(6, 1, 8, 8, dtype=torch.float64)
+    folded = Folded(network, x)
+    assert len(folded.pairs) == 4
+    for _ in range(2):
+        twin = folded.now()
+        torch.testing.assert_close(twin(x), network(x))
+        torch.testing.assert_close(twin(x[:2]), network(x[:2]))
+        with torch.no_grad():
+            for weight in network.parameters():
+                weight.mul_(1.3)

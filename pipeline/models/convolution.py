@@ -18,27 +18,35 @@ class Convolution(nn.Conv2d):
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__(channels, width, 3, padding=1, bias=False)
+        self.held: dict[torch.Size, tuple[Tensor, Tensor | None]] | None = None
+
+    def hold(self) -> None:
+        """Until the next call the weights stay what they are now, and learn nothing: what is made of them is made once."""
+        self.held = {}
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, D, H, W)."""
         if x.device.type != "cpu":
             return super().forward(x)
         if max(x.shape[2:]) <= 2:
-            return _few_pixels(x, self.weight, self.bias)
+            y: Tensor = F.linear(x.permute(0, 2, 3, 1).flatten(1), *self._matrix(x.shape[2:]))
+            return y.view(len(x), *x.shape[2:], self.out_channels).permute(0, 3, 1, 2)  # in memory channels last, as x is read
         if self.in_channels == 1 and x.requires_grad:
-            y: Tensor = _FromGrey.apply(x, self.weight)
+            y = _FromGrey.apply(x, self.weight)
             return y if self.bias is None else y + self.bias[:, None, None]
         return super().forward(x)
 
-
-def _few_pixels(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    count, channels, height, width = x.shape
-    pixels, features = height * width, len(weight)
-    taps = weight.permute(2, 3, 0, 1).flatten(0, 1)  # (9, D, C)
-    matrix = taps.index_select(0, _taps(height, width)).view(pixels, pixels, features, channels)  # to, from
-    matrix = matrix.transpose(1, 2).reshape(pixels * features, pixels * channels)
-    y = F.linear(x.permute(0, 2, 3, 1).flatten(1), matrix, None if bias is None else bias.repeat(pixels))
-    return y.view(count, height, width, features).permute(0, 3, 1, 2)  # channels last, as x was read
+    def _matrix(self, size: torch.Size) -> tuple[Tensor, Tensor | None]:
+        """From (H W C) to (H W D), and the bias."""
+        if self.held is not None and size in self.held:
+            return self.held[size]
+        pixels, taps = size.numel(), self.weight.permute(2, 3, 0, 1).flatten(0, 1)  # (9, D, C)
+        pairs = taps.index_select(0, _taps(*size)).view(pixels, pixels, self.out_channels, self.in_channels)  # to, from
+        matrix = pairs.transpose(1, 2).reshape(pixels * self.out_channels, pixels * self.in_channels)
+        made = matrix, None if self.bias is None else self.bias.repeat(pixels)
+        if self.held is not None:
+            self.held[size] = made
+        return made
 
 
 @cache

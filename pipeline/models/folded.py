@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from pipeline.models.convolution import Convolution
+
 CLOSE = 1e-3  # in parts of the largest logit; the rounding of float32 is some hundred times finer
 
 
@@ -39,6 +41,8 @@ class Folded:
                 convolution.weight, convolution.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
             )
             twin.weight, twin.bias = weight.requires_grad_(False), bias.requires_grad_(False)
+            if isinstance(twin, Convolution):
+                twin.hold()
         return self.twin
 
 
