@@ -98,7 +98,7 @@ def _test(images: "np.ndarray[Any, Any]", labels: "np.ndarray[Any, Any]", device
 
 
 def task_of(subject: Subject, model: Path, attack: str, c: float) -> Task:
-    """What `attack` is to do; seed 0."""
+    """What `attack` is to do, with seed 0."""
     count = subject.sizes[{"cw": "cw_images", "autoattack": "autoattack_images"}.get(attack, "images")]
     network = load_model(model, subject.images.device)[0].eval()
     eps = c if attack == "cw" else subject.eps
@@ -131,14 +131,15 @@ def ours(task: Task, attack: str, options: Options, *, precision: Precision = "f
 
 
 def measured(task: Task, attack: str, work: Mapping[str, Run], seconds: float, repeats: int) -> pd.DataFrame:
-    """A row per repeat and library; in each repeat another library is first. The libraries get the model as PyTorch makes one,
-    channels first."""
-    plain = task._replace(model=deepcopy(task.model).to(memory_format=torch.contiguous_format))
+    """A row per repeat and library; in each repeat, which is the seed too, another library is first. The libraries get the model
+    as PyTorch makes one, channels first."""
+    plain = deepcopy(task.model).to(memory_format=torch.contiguous_format)
     rows, bounded, names, clean = [], attack != "cw", list(work), left(task, task.x)
     for repeat in rounds(seconds, repeats):
         for name in np.roll(names, -repeat).tolist():
-            torch.manual_seed(task.seed)
-            x_adv, took = timed(partial(work[name], task if name in (OURS, OURS_FP32) else plain), task.x.device)
+            torch.manual_seed(repeat)
+            asked = task._replace(seed=repeat, model=task.model if name in (OURS, OURS_FP32) else plain)
+            x_adv, took = timed(partial(work[name], asked), task.x.device)
             x_adv = x_adv.detach()
             count = left(task, x_adv, bounded=bounded)
             rows.append((attack, task.eps, len(task.x), clean, repeat, name, took, count, _distance(task, x_adv)))
@@ -167,8 +168,8 @@ def measure_subject(params: Params, subject: Subject, chosen: argparse.Namespace
             rows = measured(
                 task, attack, runs(params, subject, attack, libraries, chosen.precision), chosen.seconds, chosen.repeats
             )
-            medians = rows.groupby("library", sort=False)[["seconds", "left"]].median()
-            said = ", ".join(f"{library} {row.seconds:.2f} s ({row.left:.0f} left)" for library, row in medians.iterrows())
+            means = rows.groupby("library", sort=False)[["seconds", "left"]].mean()
+            said = ", ".join(f"{library} {row.seconds:.2f} s ({row.left:.1f} left)" for library, row in means.iterrows())
             print(f"{subject.name} {name} {attack}: {said}", file=sys.stderr)
             flops = _steps(params, subject, attack) * len(task.x) * attack_flops(task.model, task.x[:1])
             frames.append(rows.assign(network=subject.name, model=name, threads=torch.get_num_threads(), floor=flops / peak))
@@ -188,7 +189,7 @@ def summary(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[Target]]:
     per network and attack the targets, for the model on which we compare worst and for the undefended one."""
     lines, compared = [], []
     for (network, model, attack), group in rows.groupby(["network", "model", "attack"], sort=False):
-        first, counts = group.iloc[0], group.groupby("library")["left"].median()
+        first, counts = group.iloc[0], group.groupby("library")["left"].mean()
         seconds = group.pivot(index="repeat", columns="library", values="seconds")
         line = {"network": network, "model": model, "attack": attack, "eps or c": f"{first['eps']:g}"}
         line |= {"images": str(first["images"]), "clean": str(first["clean"])}
@@ -222,15 +223,15 @@ def _cell(rows: pd.DataFrame, attack: str) -> str:
     if rows.empty:
         return ""
     distance = f", l2 {rows['l2'].median():.2f}" if attack == "cw" else ""
-    count = rows["left"].median()
-    return f"{rows['seconds'].median():.2f} s, {count:.0f} left, {100 * count / rows['images'].iloc[0]:.1f} %{distance}"
+    count = rows["left"].mean()
+    return f"{rows['seconds'].median():.2f} s, {count:.4g} left, {100 * count / rows['images'].iloc[0]:.1f} %{distance}"
 
 
 def report(rows: pd.DataFrame) -> Report:
     table, targets = summary(rows)
     notes = [
-        "A cell: seconds, the median over repeats, and images left, counted by us on the images that came back; for C&W also the "
-        "mean l2 of the perturbations that broke an image.",
+        "A cell: seconds, the median over repeats, and images left, counted by us on the images that came back, the mean over "
+        "repeats, each with a seed of its own; for C&W also the mean l2 of the perturbations that broke an image.",
         f"The fastest as strong: of the libraries that leave at most {AS_STRONG:.0%} of the images, or one, more than ours; "
         "ratio per repeat, median and quartiles.",
         "floor: what the FLOPs of all steps for all images take at the peak of a matrix product in fp32 on the same threads; "
