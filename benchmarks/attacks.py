@@ -4,7 +4,7 @@ trained one of make repro, and three of each network, trained for this (.ckpt/be
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
@@ -66,7 +66,7 @@ class Subject(NamedTuple):
     sizes: Mapping[str, int]
 
 
-def digits_subject(params: Params, chosen: argparse.Namespace, device: torch.device) -> Subject:
+def digits_subject(params: Params, eps: float, chosen: argparse.Namespace, device: torch.device) -> Subject:
     """The models of make repro, with its images, batch size and threads; C&W and AutoAttack in full."""
     splits, evaluation = load_splits("data/digits.npz"), params.datasets["digits"].evaluation
     count = QUICK_DIGITS if chosen.quick else len(splits.test.images)
@@ -80,7 +80,7 @@ def digits_subject(params: Params, chosen: argparse.Namespace, device: torch.dev
         sizes |= {name: vars(chosen)[name] for name in ("cw_steps", "autoattack_steps", "queries")}
     models = {name: Path("models/digits", method, "0.pt") for name, method in METHODS.items()}
     images, labels = _test(splits.test.images, splits.test.labels, device)
-    return Subject("small_cnn", models, images, labels, len(splits.classes), chosen.digits_eps, params.compute.threads, sizes)
+    return Subject("small_cnn", models, images, labels, len(splits.classes), eps, params.compute.threads, sizes)
 
 
 def network_subject(params: Params, network: str, chosen: argparse.Namespace, device: torch.device) -> Subject:
@@ -91,6 +91,16 @@ def network_subject(params: Params, network: str, chosen: argparse.Namespace, de
     models = trained_models(params, network, splits, device, source=source, **brief)
     images, labels = _test(splits.test.images, splits.test.labels, device)
     return Subject(network, models, images, labels, len(splits.classes), eps, chosen.threads, vars(chosen))
+
+
+def plan(params: Params, chosen: argparse.Namespace, device: torch.device) -> Iterator[tuple[Subject, Sequence[str]]]:
+    """Every subject, and the attacks that it gets: at a second eps all but C&W, which knows none."""
+    for name in chosen.subjects:
+        if name != "digits":
+            yield network_subject(params, name, chosen, device), chosen.attacks
+            continue
+        for number, eps in enumerate(chosen.digits_eps):
+            yield digits_subject(params, eps, chosen, device), [name for name in chosen.attacks if number == 0 or name != "cw"]
 
 
 def _test(images: "np.ndarray[Any, Any]", labels: "np.ndarray[Any, Any]", device: torch.device) -> tuple[Tensor, Tensor]:
@@ -154,7 +164,9 @@ def _distance(task: Task, x_adv: Tensor) -> float:
     return float(moved[broken].mean())
 
 
-def measure_subject(params: Params, subject: Subject, chosen: argparse.Namespace, libraries: Sequence[str]) -> pd.DataFrame:
+def measure_subject(
+    params: Params, subject: Subject, wanted: Sequence[str], chosen: argparse.Namespace, libraries: Sequence[str]
+) -> pd.DataFrame:
     threads, frames = torch.get_num_threads(), []
     if subject.threads:
         torch.set_num_threads(subject.threads)
@@ -163,7 +175,7 @@ def measure_subject(params: Params, subject: Subject, chosen: argparse.Namespace
         small = task_of(subject, path, "pgd", chosen.c)
         for warm_up in runs(params, subject, "pgd", libraries, chosen.precision).values():  # what is imported and allocated once
             warm_up(small._replace(x=small.x[:2], y=small.y[:2]))
-        for attack in chosen.attacks:
+        for attack in wanted:
             task = task_of(subject, path, attack, chosen.c)
             rows = measured(
                 task, attack, runs(params, subject, attack, libraries, chosen.precision), chosen.seconds, chosen.repeats
@@ -177,6 +189,12 @@ def measure_subject(params: Params, subject: Subject, chosen: argparse.Namespace
     return pd.concat(frames, ignore_index=True)
 
 
+def without(rows: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
+    """Those rows that are not measured anew in `found`: of other networks, attacks or strengths."""
+    same = ["network", "attack", "eps"]
+    return rows[~rows.set_index(same).index.isin(found.set_index(same).index)] if len(rows) else rows
+
+
 def _steps(params: Params, subject: Subject, attack: str) -> int:
     """That each image makes at most, each of a forward and a backward; 0 where it depends."""
     if attack == "autoattack":
@@ -185,13 +203,13 @@ def _steps(params: Params, subject: Subject, attack: str) -> int:
 
 
 def summary(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[Target]]:
-    """A line per network, model and attack: of each library seconds and images left; ours over the fastest that is as strong. And
-    per network and attack the targets, for the model on which we compare worst and for the undefended one."""
+    """A line per network, model, attack and eps: of each library seconds and images left; ours over the fastest that is as strong.
+    And per network, attack and eps the targets, for the model on which we compare worst and for the undefended one."""
     lines, compared = [], []
-    for (network, model, attack), group in rows.groupby(["network", "model", "attack"], sort=False):
+    for (network, model, attack, eps), group in rows.groupby(["network", "model", "attack", "eps"], sort=False):
         first, counts = group.iloc[0], group.groupby("library")["left"].mean()
         seconds = group.pivot(index="repeat", columns="library", values="seconds")
-        line = {"network": network, "model": model, "attack": attack, "eps or c": f"{first['eps']:g}"}
+        line = {"network": network, "model": model, "attack": attack, "eps or c": f"{eps:g}"}
         line |= {"images": str(first["images"]), "clean": str(first["clean"])}
         line |= {library: _cell(group[group["library"] == library], str(attack)) for library in rows["library"].unique()}
         spare = max(1.0, AS_STRONG * first["images"])
@@ -201,13 +219,13 @@ def summary(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[Target]]:
             fastest = seconds[strong].median().idxmin()
             ratio = quartiles((seconds[OURS] / seconds[fastest]).tolist())
             line["ours over the fastest as strong"] = f"{ratio} of {fastest}"
-            compared.append((network, model, attack, ratio.median, counts[OURS] - others.min(), spare))
+            compared.append((network, model, attack, eps, ratio.median, counts[OURS] - others.min(), spare))
         line["floor"] = f"{first['floor']:.2f} s" if first["floor"] > 0 else ""
         lines.append(line)
-    table = pd.DataFrame(compared, columns=["network", "model", "attack", "ratio", "more", "spare"])
+    table = pd.DataFrame(compared, columns=["network", "model", "attack", "eps", "ratio", "more", "spare"])
     targets = []
-    for (network, attack), group in table.groupby(["network", "attack"], sort=False):
-        what, undefended = f"{attack} on {network}", group[group["model"] == next(iter(METHODS))]
+    for (network, attack, eps), group in table.groupby(["network", "attack", "eps"], sort=False):
+        what, undefended = f"{attack} {eps:g} on {network}", group[group["model"] == next(iter(METHODS))]
         targets.append(
             Target(f"{what}: seconds over the fastest as strong, worst model", group["ratio"].max(), most=ON_ALL[str(attack)])
         )
@@ -251,7 +269,13 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--libraries", nargs="*", choices=LIBRARIES, default=list(LIBRARIES), help="default: %(default)s")
     parser.add_argument("--data", type=Path, help="folder of train-*.parquet and test-*.parquet (default: digits, enlarged)")
     parser.add_argument("--eps", type=float, help="on the networks, l-inf (default: 0.1 on conv6, 8/255 on resnet110)")
-    parser.add_argument("--digits-eps", type=float, default=0.1, help="on the digits run (default: %(default)s)")
+    parser.add_argument(
+        "--digits-eps",
+        type=float,
+        nargs="+",
+        default=[0.1, 0.15],
+        help="on the digits run (default: %(default)s)",
+    )
     parser.add_argument("--precision", choices=["fp32", "bf16"], help="of ours (default: bf16 where there is hardware for it)")
     parser.add_argument("--c", type=float, default=1.0, help="constant of C&W (default: %(default)s)")
     return parser
@@ -265,12 +289,9 @@ def main() -> None:
     for name in set(chosen.libraries) - set(libraries):
         print(f"{name} is left out: {', '.join(lacking(name))} not installed, `make bench` does it", file=sys.stderr)
     rows = pd.read_csv(file) if (file := chosen.out / "attacks.csv").exists() else pd.DataFrame()
-    for name in chosen.subjects:
-        subject = digits_subject(params, chosen, device) if name == "digits" else network_subject(params, name, chosen, device)
-        found = measure_subject(params, subject, chosen, libraries)
-        if len(rows):
-            rows = rows[(rows["network"] != subject.name) | ~rows["attack"].isin(chosen.attacks)]
-        rows = pd.concat([rows, found], ignore_index=True)
+    for subject, wanted in plan(params, chosen, device):
+        found = measure_subject(params, subject, wanted, chosen, libraries)
+        rows = pd.concat([without(rows, found), found], ignore_index=True)
         text = write(report(rows), chosen.out, known)
     print(text, end="")
 

@@ -121,6 +121,17 @@ def test_a_weaker_attack_is_no_peer_in_speed() -> None:
     assert [(target.value, target.met) for target in targets] == [(pytest.approx(2 / 3), False), (-1.0, True)]  # at most half
     table, targets = attacks.summary(attack_rows(foolbox=[48, 48], ours=[50, 50]))
     assert [(target.value, target.met) for target in targets] == [(2.0, False), (2.0, False)]
+    both = pd.concat([attack_rows(foolbox=[48, 48], ours=[50, 50]), attack_rows(foolbox=[8, 8], ours=[6, 8]).assign(eps=0.2)])
+    table, targets = attacks.summary(both)  # a line and targets for each eps; images left in the mean over repeats
+    assert table["eps or c"].tolist() == ["0.1", "0.2"]
+    assert [target.value for target in targets] == [2.0, 2.0, 2.0, -1.0]
+
+
+def test_what_is_measured_again_takes_the_place_of_what_was() -> None:
+    before = pd.concat([attack_rows(ours=[50, 50]), attack_rows(ours=[40, 40]).assign(eps=0.2)])
+    kept = attacks.without(before, attack_rows(ours=[30, 30]))
+    assert kept["left"].tolist() == [40, 40]
+    assert attacks.without(pd.DataFrame(), before).empty
 
 
 @pytest.fixture
