@@ -27,12 +27,13 @@ def steps_figure(rows: pd.DataFrame, limits: dict[str, float]) -> Figure:
 
 
 def attacks_figure(rows: pd.DataFrame) -> Figure:
-    """A panel per network and model, a group of bars per attack, a bar per library: median seconds over those of ours. rows: of
-    attacks.csv."""
+    """A panel per network and model, a group of bars per attack and eps, a bar per library: median seconds over those of ours.
+    rows: of attacks.csv."""
+    rows = rows.assign(attack=rows["attack"] + "\n" + rows["eps"].map("{:g}".format))
     panels = rows.groupby(["network", "model"], sort=False)
     libraries, attacks = list(rows["library"].unique()), list(rows["attack"].unique())
     networks = list(rows["network"].unique())
-    figure = Figure(figsize=(11, 2.6 * len(networks)), layout="constrained")
+    figure = Figure(figsize=(13, 2.6 * len(networks)), layout="constrained")
     axes = figure.subplots(len(networks), 3, squeeze=False, sharey=True).ravel()
     for ax, ((network, model), group) in zip(axes, panels, strict=False):
         seconds = group.groupby(["attack", "library"])["seconds"].median().unstack().reindex(index=attacks, columns=libraries)
@@ -42,7 +43,7 @@ def attacks_figure(rows: pd.DataFrame) -> Figure:
         ax.set_yscale("log")
         ax.axhline(1, color="0.6", linewidth=0.8, zorder=0)
         ax.set_xticks(range(len(attacks)), attacks)
-        ax.tick_params(axis="x", labelsize=8)
+        ax.tick_params(axis="x", labelsize=7)
         ax.set_title(f"{network}, {model}", fontsize=9)
     axes[0].legend(fontsize=7)
     figure.supylabel("seconds, over ours", fontsize=9)
