@@ -111,7 +111,9 @@ def test_what_is_killed_dies_and_whoever_waits_for_it_hears_of_it(folder: Path, 
 def test_the_keyboard_stops_all_and_nobody_else_complains(folder: Path) -> None:
     (folder / "pid-long").unlink(missing_ok=True)
     command = [*PRELOAD, "sh", "-c", f"{READY} {sys.executable} -m stages.train long 0"]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
     running = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    signal.signal(signal.SIGINT, before)
     while not (folder / "pid-long").exists() or not (folder / "pid-long").read_text():
         time.sleep(0.05)
     os.killpg(running.pid, signal.SIGINT)
