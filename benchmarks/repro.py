@@ -38,7 +38,7 @@ def main() -> None:
     known, rows = start(chosen, device), []
     command = ["dvc", "repro", *stages] if stages else ["make", "-o", ".venv/installed", "repro", f"JOBS={chosen.jobs}"]
     packages = Path(sys.prefix)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # where the tracking writer may still be at work
         clone = Path(folder, "clone")
         child(["git", "clone", "--quiet", ".", str(clone)])
         (clone / ".venv").symlink_to(packages)
