@@ -127,7 +127,7 @@ def _art(task: Task, *suites: Any) -> Tensor:
     return task.x
 
 
-ALIKE = ["torchattacks", "art"]  # those with the parts, steps and starts of ours
+ALIKE = ["torchattacks", "art"]  # those with the parts of the paper, one start each
 PEERS: dict[str, Attack] = {
     "torchattacks": torchattacks_standard,
     "torchattacks_default": torchattacks_as_it_comes,
