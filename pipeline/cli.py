@@ -12,7 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 
 TIMES = Path(".ckpt/times")  # the report sums them up
-HEAVY = ("train", "attack", "transfer", "planes", "cost")  # PIPELINE_LAUNCH starts these; they import in main what they need
+LAUNCHED = {  # scripts by the environment variable that has what starts them; they import in main what they need
+    "PIPELINE_LAUNCH": ("train", "attack", "transfer", "planes", "cost"),
+    "PIPELINE_LAUNCH_REPORTING": ("tables", "figures", "cards", "report"),  # one process each: set by pipeline/preload.py alone
+}
 
 
 def run_stage(main: Callable[..., None], **arguments: str) -> None:
@@ -42,15 +45,15 @@ def run_stage(main: Callable[..., None], **arguments: str) -> None:
 
 
 def launch(script: str, values: list[str]) -> None:
-    """Where PIPELINE_LAUNCH is set, that command runs a heavy stage, here and now, instead of this process."""
-    command = shlex.split(os.environ.get("PIPELINE_LAUNCH", ""))
-    if not command or script not in HEAVY:
-        return
-    del os.environ["PIPELINE_LAUNCH"]  # what it starts is not to start it again
-    try:
-        os.execvp(command[0], [*command, "-m", f"stages.{script}", *values])
-    except FileNotFoundError:
-        raise ValueError(f"PIPELINE_LAUNCH: {command[0]} is not on the PATH") from None
+    """Where the script's variable of LAUNCHED is set, that command runs the stage, here and now, instead of this process."""
+    for variable, scripts in LAUNCHED.items():
+        command = shlex.split(os.environ.get(variable, ""))
+        if command and script in scripts:
+            del os.environ[variable]  # what it starts is not to start it again
+            try:
+                os.execvp(command[0], [*command, "-m", f"stages.{script}", *values])
+            except FileNotFoundError:
+                raise ValueError(f"{variable}: {command[0]} is not on the PATH") from None
 
 
 def write_time(script: str, values: list[str], seconds: float) -> None:

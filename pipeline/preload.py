@@ -1,6 +1,6 @@
-"""Imports made once. Each heavy stage would spend seconds on importing torch and what it works with, and DVC one on importing
-itself; `make repro` starts some seventy of both. `python -m pipeline.preload COMMAND` imports all that in one process while COMMAND
-runs, and what COMMAND starts runs in forks of it: heavy stages, through DVC, and DVC where it is started by
+"""Imports made once. Most stages would spend seconds on importing torch, or pandas and matplotlib, and DVC one on importing itself;
+`make repro` starts some seventy of both. `python -m pipeline.preload COMMAND` imports all that in one process while COMMAND runs,
+and what COMMAND starts runs in forks of it: those stages, through DVC, and DVC where it is started by
 `python -m pipeline.preload -m dvc ARGUMENTS`. Everything is as if each had been started by itself, its pid aside: arguments,
 environment, folder, output, exit status, and what is killed dies.
 
@@ -24,6 +24,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
+from pipeline.cli import LAUNCHED
+
 SOCKET = "PIPELINE_PRELOADED"  # in the environment: where the process that has the imports listens
 STARTED = b"+"
 POLL = 0.2  # seconds between two looks at whether the command has ended
@@ -38,7 +40,8 @@ def serve(command: list[str]) -> int:
         except OSError:  # the path is too long
             return subprocess.run(command, check=False).returncode
         launch = shlex.join([sys.executable, "-m", "pipeline.preload"])
-        with subprocess.Popen(command, env={**os.environ, "PIPELINE_LAUNCH": launch, SOCKET: address}) as running:
+        launched = {**dict.fromkeys(LAUNCHED, launch), SOCKET: address}
+        with subprocess.Popen(command, env={**os.environ, **launched}) as running:
             try:
                 import_what_they_need()
                 listener.listen(64)  # whoever came before runs by himself, sooner than he would here
@@ -67,11 +70,12 @@ def answer(listener: socket.socket, running: "subprocess.Popen[bytes]") -> None:
 
 
 def import_what_they_need() -> None:
-    """DVC, and all that does the work of the heavy stages. None of it may start threads or touch a GPU when imported."""
-    jobs = import_module("pipeline.jobs")
-    work = [job.name for job in pkgutil.iter_modules(jobs.__path__, "pipeline.jobs.")]
-    for name in ("dvc.cli", "dvc.repo.reproduce", *work, "pipeline.lookups"):
+    """DVC, and all that does the work of the stages. None of it may start threads of its own or touch a GPU when imported."""
+    for name in ("dvc.cli", "dvc.repo.reproduce", "pipeline.lookups"):
         import_module(name)
+    for room in ("pipeline.jobs", "pipeline.reporting"):
+        for work in pkgutil.iter_modules(import_module(room).__path__, f"{room}."):
+            import_module(work.name)
 
 
 def run_here(connection: socket.socket) -> NoReturn:

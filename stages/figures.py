@@ -2,21 +2,22 @@
 
 from pathlib import Path
 
-import pandas as pd
-
 from pipeline.cli import run_stage
-from pipeline.config import load_params
-from pipeline.reporting.embeddings import depth_rows, loss_rows, tsne_figure
-from pipeline.reporting.figures import FIGURE3_METHODS, critical_difference_figure, features_figure, noise_figure, save
-from pipeline.reporting.measurements import load_planes
-from pipeline.reporting.outcomes import load_features, load_noise
-from pipeline.reporting.pcl_figures import progress_figure, sweep_figure, twins_figure
-from pipeline.reporting.statistics_text import read_statistics
 
 
 def main() -> None:
     """The figures of both papers with the critical difference diagram (metrics/figures), from data/attacks, data/planes and
     metrics/tables."""
+    import pandas as pd
+
+    from pipeline.config import load_params
+    from pipeline.reporting.embeddings import depth_rows, loss_rows, tsne_figure
+    from pipeline.reporting.figures import FIGURE3_METHODS, critical_difference_figure, features_figure, noise_figure, save
+    from pipeline.reporting.measurements import load_planes
+    from pipeline.reporting.outcomes import load_features, load_noise
+    from pipeline.reporting.pcl_figures import progress_figure, sweep_figure, twins_figure
+    from pipeline.reporting.statistics_text import read_statistics
+
     params = load_params()
     run, labels = params.run, params.labels
     attacks, tables, out = Path("data/attacks"), Path("metrics/tables"), Path("metrics/figures")

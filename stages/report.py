@@ -3,19 +3,20 @@
 from pathlib import Path
 
 from pipeline.cli import run_stage
-from pipeline.config import load_params
-from pipeline.files import content_key
-from pipeline.reporting.html import Page
-from pipeline.reporting.markdown import schedule_text
-from pipeline.reporting.outcomes import Strengths
-from pipeline.reporting.published import load_published, published_epochs
-from pipeline.reporting.report import Run, report, report_markdown
-from pipeline.tracking import track
 
 
 def main() -> None:
     """One page, metrics/report.html, and the same as Markdown: the verdict on every method, a card a model, which claims of the
     papers hold, tables, figures, statistics, how it was made; from the files in metrics/. MLflow gets all of them as artifacts."""
+    from pipeline.config import load_params
+    from pipeline.files import content_key
+    from pipeline.reporting.html import Page
+    from pipeline.reporting.markdown import schedule_text
+    from pipeline.reporting.outcomes import Strengths
+    from pipeline.reporting.published import load_published, published_epochs
+    from pipeline.reporting.report import Run, report, report_markdown
+    from pipeline.tracking import track
+
     params = load_params()
     run, metrics, published, version = params.run, Path("metrics"), load_published(), params.verdict.autoattack
     used = {name: params.datasets[name] for name in run.datasets}

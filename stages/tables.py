@@ -4,18 +4,19 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.cli import run_stage
-from pipeline.config import load_params
-from pipeline.reporting.markdown import schedule_text
-from pipeline.reporting.measurements import load_cost, load_transfer
-from pipeline.reporting.outcomes import Strengths, load_cells
-from pipeline.reporting.pcl_markdown import cw_text
-from pipeline.reporting.published import load_published, published_epochs
-from pipeline.reporting.write import write_cost, write_hcp, write_pcl, write_sweep, write_verdict
 
 
 def main() -> None:
     """The tables of both papers with published and measured values, the Friedman and Nemenyi tests, what every method keeps
     (metrics/tables, metrics/summary.json), from data/attacks, data/verdict, data/transfer and data/cost."""
+    from pipeline.config import load_params
+    from pipeline.reporting.markdown import schedule_text
+    from pipeline.reporting.measurements import load_cost, load_transfer
+    from pipeline.reporting.outcomes import Strengths, load_cells
+    from pipeline.reporting.pcl_markdown import cw_text
+    from pipeline.reporting.published import load_published, published_epochs
+    from pipeline.reporting.write import write_cost, write_hcp, write_pcl, write_sweep, write_verdict
+
     params = load_params()
     run, labels, data, published, out = params.run, params.labels, params.datasets, load_published(), Path("metrics/tables")
     used = {name: data[name] for name in run.datasets}

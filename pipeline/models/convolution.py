@@ -13,7 +13,7 @@ class Convolution(nn.Conv2d):
     """3x3, padding 1: the function of `nn.Conv2d`, with its weights, to the rounding. On a GPU it is just that. On a CPU, oneDNN's
     kernels take several times as long as the work is worth, up to 100 times for the gradient of the weights on 1x1 maps: maps of
     at most 2x2 pixels, of which each is beside each, go through one product of matrices instead, and grey images get their
-    gradient from a product and nine sums.
+    gradient from a product and nine sums. What comes out may be a view, so a ReLU after it is not in place: autograd would copy.
     """
 
     def __init__(self, channels: int, width: int) -> None:
