@@ -414,6 +414,7 @@ def test_dvc_lists_exactly_the_params_that_a_stage_reads(
     params = small_params()
     params["tracking"]["enabled"] = False
     params["measure"]["softmax_fs"].append("l2")  # headline_l2 is listed for whoever measures in it
+    params["run"]["finetune"].append("at")
     write_params(copy, params)
     wanted = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]
     script = wanted["cmd"].split("stages.")[1].split()[0]
