@@ -395,7 +395,7 @@ class Recorder:
         ("data", {"dataset": "digits"}),
         ("pretrain", {"dataset": "digits", "method": "softmax", "seed": 0}),
         ("scratch", {"dataset": "digits", "method": "softmax_fs", "seed": 0}),
-        ("finetune", {"dataset": "digits", "method": "at", "seed": 0}),
+        ("finetune", {"dataset": "digits", "method": "hcp", "seed": 0}),
         ("attack", {"dataset": "digits", "method": "hcp", "seed": 0}),
         ("attack", {"dataset": "digits", "method": "softmax_fs", "seed": 0}),
         ("transfer", {"dataset": "digits", "seed": 0}),
@@ -414,7 +414,7 @@ def test_dvc_lists_exactly_the_params_that_a_stage_reads(
     params = small_params()
     params["tracking"]["enabled"] = False
     params["measure"]["softmax_fs"].append("l2")  # headline_l2 is listed for whoever measures in it
-    params["run"]["finetune"].append("at")
+    params["methods"]["hcp"]["adversary"] = params["methods"]["at"]["adversary"]  # its eps is drawn from a range of the data set
     write_params(copy, params)
     wanted = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]
     script = wanted["cmd"].split("stages.")[1].split()[0]
