@@ -39,10 +39,11 @@ if __name__ == "__main__":
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project of its own with one heavy stage, train."""
+    """A project of its own with one heavy stage, train, and one that reports, tables."""
     folder = tmp_path_factory.mktemp("project")
     (folder / "stages").mkdir()
-    (folder / "stages/train.py").write_text(STAGE)
+    for name in ("train", "tables"):
+        (folder / f"stages/{name}.py").write_text(STAGE)
     (folder / "pipeline").symlink_to(ROOT / "pipeline")
     return folder
 
@@ -154,6 +155,10 @@ def test_without_the_process_that_has_the_imports_a_stage_runs_by_itself(folder:
 
 def test_whoever_comes_before_the_imports_are_there_does_not_wait_for_them(folder: Path) -> None:
     assert not json.loads(preloaded(folder, "stage digits 1", wait="").stdout)["torch"]
+
+
+def test_stages_that_report_are_forks_too(folder: Path) -> None:
+    assert json.loads(preloaded(folder, f"{sys.executable} -m stages.tables digits 1").stdout)["torch"]
 
 
 def test_a_launcher_of_the_users_own_goes_first(folder: Path) -> None:
