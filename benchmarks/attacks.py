@@ -100,7 +100,8 @@ def plan(params: Params, chosen: argparse.Namespace, device: torch.device) -> It
             yield network_subject(params, name, chosen, device), chosen.attacks
             continue
         for number, eps in enumerate(chosen.digits_eps):
-            yield digits_subject(params, eps, chosen, device), [name for name in chosen.attacks if number == 0 or name != "cw"]
+            if wanted := [name for name in chosen.attacks if number == 0 or name != "cw"]:
+                yield digits_subject(params, eps, chosen, device), wanted
 
 
 def _test(images: "np.ndarray[Any, Any]", labels: "np.ndarray[Any, Any]", device: torch.device) -> tuple[Tensor, Tensor]:

@@ -134,6 +134,17 @@ def test_what_is_measured_again_takes_the_place_of_what_was() -> None:
     assert attacks.without(pd.DataFrame(), before).empty
 
 
+def test_a_second_eps_has_no_cw_and_no_place_for_cw_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attacks, "digits_subject", lambda params, eps, chosen, device: eps)
+
+    def planned(*names: str) -> list[Any]:
+        chosen = argparse.Namespace(subjects=["digits"], digits_eps=[0.1, 0.15], attacks=list(names))
+        return list(attacks.plan(load_params(ROOT / "params.yaml"), chosen, torch.device("cpu")))
+
+    assert planned("pgd", "cw") == [(0.1, ["pgd", "cw"]), (0.15, ["pgd"])]
+    assert planned("cw") == [(0.1, ["cw"])]
+
+
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> Splits:
     """ResNet-110 is a small network, and its images are 64 of the digits for training."""
