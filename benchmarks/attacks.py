@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from benchmarks import autoattack
@@ -27,7 +27,7 @@ from pipeline.attacks import ATTACKS, ITERATED
 from pipeline.config import Params, load_params
 from pipeline.data.batches import to_float
 from pipeline.data.image_set import load_splits
-from pipeline.evaluation.robustness import Trial, attackable, attacked, predict
+from pipeline.evaluation.robustness import Trial, Victim, attackable, attacked, predict
 from pipeline.jobs.learner import load_model
 
 ATTACK_NAMES = ["pgd", "bim", "mim", "cw", "autoattack"]
@@ -117,9 +117,14 @@ def task_of(subject: Subject, model: Path, attack: str, c: float) -> Task:
     return Task(network, x, y, "linf", eps, subject.classes, seed=0, batch_size=subject.sizes["batch"])
 
 
-def runs(params: Params, subject: Subject, attack: str, libraries: Sequence[str], precision: Precision) -> dict[str, Run]:
-    """`attack` by ours, in fp32 too where `precision` is another, and by those of `libraries` that have it."""
+def victims(model: nn.Module, x: Tensor, precision: Precision) -> dict[str, Victim]:
+    """For ours, and in fp32 too where `precision` is another: made once for all attacks on a model, as stage attack does it."""
     own: dict[str, Precision] = {OURS: precision} | ({OURS_FP32: "fp32"} if precision != "fp32" else {})
+    return {name: attackable(model, x, of_it) for name, of_it in own.items()}
+
+
+def runs(params: Params, subject: Subject, attack: str, libraries: Sequence[str], own: Mapping[str, Victim]) -> dict[str, Run]:
+    """`attack` by ours on every victim, and by those of `libraries` that have it."""
     if attack == "autoattack":
         steps, queries = subject.sizes["autoattack_steps"], subject.sizes["queries"]
         parts = {
@@ -127,18 +132,18 @@ def runs(params: Params, subject: Subject, attack: str, libraries: Sequence[str]
             for name, choice in params.autoattack["standard"].items()
         }
         theirs = {"art": autoattack.art_standard, "torchattacks": autoattack.torchattacks_standard}
-        found: dict[str, Run] = {name: partial(autoattack.ours, parts=parts, precision=of_it) for name, of_it in own.items()}
+        found: dict[str, Run] = {name: partial(autoattack.ours, parts=parts, victim=victim) for name, victim in own.items()}
         return found | {name: partial(run, steps=steps, queries=queries) for name, run in theirs.items() if name in libraries}
     options = params.attacks[attack].options | ({"steps": subject.sizes["cw_steps"]} if attack == "cw" else {})
-    found = {name: partial(ours, attack=attack, options=options, precision=of_it) for name, of_it in own.items()}
+    found = {name: partial(ours, attack=attack, options=options, victim=victim) for name, victim in own.items()}
     return found | {name: partial(LIBRARIES[name], attack=attack, options=options) for name in libraries}
 
 
-def ours(task: Task, attack: str, options: Options, *, precision: Precision = "fp32") -> Tensor:
+def ours(task: Task, attack: str, options: Options, *, victim: Victim) -> Tensor:
     """As stage attack does it: images that are broken rest."""
     stop = {"stop": "sample"} if attack in ITERATED else {}
     trial = Trial(attack, task.eps, partial(ATTACKS[attack], **options, **stop), task.batch_size)
-    return attacked(attackable(task.model, task.x, precision), task.x, task.y, trial, seed=task.seed, bar=tqdm(disable=True))[0]
+    return attacked(victim, task.x, task.y, trial, seed=task.seed, bar=tqdm(disable=True))[0]
 
 
 def measured(task: Task, attack: str, work: Mapping[str, Run], seconds: float, repeats: int) -> pd.DataFrame:
@@ -174,13 +179,13 @@ def measure_subject(
     peak = quick_peak(subject.images.device, "fp32")
     for name, path in subject.models.items():
         small = task_of(subject, path, "pgd", chosen.c)
-        for warm_up in runs(params, subject, "pgd", libraries, chosen.precision).values():  # what is imported and allocated once
-            warm_up(small._replace(x=small.x[:2], y=small.y[:2]))
+        own = victims(small.model, small.x, chosen.precision)
+        for library, warm_up in runs(params, subject, "pgd", libraries, own).items():  # what is imported and allocated once
+            for _ in range(2 if library in own else 1):  # and on a GPU recorded, when a size of batch comes again
+                warm_up(small._replace(x=small.x[: small.batch_size], y=small.y[: small.batch_size]))
         for attack in wanted:
             task = task_of(subject, path, attack, chosen.c)
-            rows = measured(
-                task, attack, runs(params, subject, attack, libraries, chosen.precision), chosen.seconds, chosen.repeats
-            )
+            rows = measured(task, attack, runs(params, subject, attack, libraries, own), chosen.seconds, chosen.repeats)
             means = rows.groupby("library", sort=False)[["seconds", "left"]].mean()
             said = ", ".join(f"{library} {row.seconds:.2f} s ({row.left:.1f} left)" for library, row in means.iterrows())
             print(f"{subject.name} {name} {attack}: {said}", file=sys.stderr)

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from benchmarks.machine import Precision
 from benchmarks.measure import Size, timed
 from benchmarks.peers import Task, art_classifier, art_images, by_batch, lacking, left
 from benchmarks.results import Report, Target, parse, run_main, start, write
@@ -27,7 +26,7 @@ from pipeline.choices import AttackChoice
 from pipeline.config import load_params
 from pipeline.data.batches import to_float
 from pipeline.data.image_set import Splits, load_splits
-from pipeline.evaluation.robustness import Trial, attackable, attacked, predict
+from pipeline.evaluation.robustness import Trial, Victim, attackable, attacked, predict
 from pipeline.evaluation.worst_case import in_turn
 from pipeline.files import content_key
 from pipeline.jobs.learner import load_model
@@ -51,11 +50,11 @@ class Cell(NamedTuple):
     task: Task
 
 
-def ours(task: Task, parts: Mapping[str, AttackChoice], *, precision: Precision = "fp32") -> Tensor:
-    """-> x_adv, as all of these. parts: as params.yaml has them, `autoattack`."""
+def ours(task: Task, parts: Mapping[str, AttackChoice], *, victim: Victim | None = None) -> Tensor:
+    """-> x_adv, as all of these. parts: as params.yaml has them, `autoattack`. victim: of the task's model, where it is made."""
     plan = autoattack_parts(parts, task.eps, task.norm, classes=task.classes, batch_size=task.batch_size)
-    victim = attackable(task.model, task.x, precision)
-    prediction = predict(task.model, task.x, batch_size=task.batch_size)
+    victim = victim or attackable(task.model, task.x)
+    prediction = predict(victim.model, task.x, batch_size=task.batch_size)
 
     def run(trial: Trial, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         return attacked(victim, x, y, trial, seed=task.seed, bar=tqdm(disable=True))

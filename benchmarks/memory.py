@@ -49,7 +49,8 @@ def work_of(part: str, network: str, what: str, chosen: argparse.Namespace, devi
     sizes = {"autoattack_steps": SHORT, "queries": chosen.queries, "cw_steps": SHORT}
     subject = attacks.Subject(network, {}, x, task.y, 10, EPS, 0, sizes)
     libraries = [] if what == attacks.OURS else [what]
-    return partial(attacks.runs(params, subject, part, libraries, best_precision(device))[what], task)
+    own = attacks.victims(model, x, best_precision(device))
+    return partial(attacks.runs(params, subject, part, libraries, own)[what], task)
 
 
 def measure_here(part: str, network: str, what: str, chosen: argparse.Namespace, device: torch.device) -> None:

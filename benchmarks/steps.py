@@ -46,7 +46,8 @@ def stepper(
     def one() -> None:
         step(learner, x, labels, clean_only, precision, 0.0)
 
-    one()  # which allocates what is allocated once
+    for _ in range(2):  # what is allocated, and on a GPU recorded, once
+        one()
     check_parameters([learner.network, learner.criterion], f"{network} {method}")
     return one
 

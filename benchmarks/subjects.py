@@ -92,14 +92,19 @@ def data_for(params: Params, network: str, *, batch_size: int, epochs: int, pad:
     return digits.model_copy(update={"networks": {"main": NETWORKS[network]}, "training": training})
 
 
+def first_of(splits: Splits, images: int) -> Splits:
+    """With that many of the training images at most, and of the validation split no more than it has of them."""
+    train, validation = (ImageSet(part.images[:images], part.labels[:images]) for part in (splits.train, splits.validation))
+    return Splits(train, validation, splits.test, splits.classes, splits.mean, splits.std)
+
+
 def trained_models(
     params: Params, network: str, splits: Splits, device: torch.device, *, images: int, epochs: int, eps: float, source: str
 ) -> dict[str, Path]:
     """Model files by the names in METHODS, of which those that are not there yet are trained, by the project's own loop: first the
     undefended one, then from its weights the others. images: of the train split, the first; eps: of adversarial training;
     source: what the images are, for the file's name."""
-    part = ImageSet(splits.train.images[:images], splits.train.labels[:images])
-    splits = Splits(part, splits.validation, splits.test, splits.classes, splits.mean, splits.std)
+    splits = first_of(splits, images)
     data = data_for(params, network, batch_size=TRAIN_BATCH, epochs=epochs, pad=2, flip=False, eps=eps)
     files: dict[str, Path] = {}
     for name, method in METHODS.items():

@@ -21,6 +21,7 @@ from pipeline.choices import NetworkChoice
 from pipeline.config import load_params
 from pipeline.data.batches import to_float, training_batches
 from pipeline.data.image_set import ImageSet, Splits
+from pipeline.evaluation.robustness import attackable
 from pipeline.jobs.learner import new_learner
 
 CPU = torch.device("cpu")
@@ -239,7 +240,7 @@ def test_the_libraries_are_set_to_our_strength(library: str, attack: str, task: 
         task = task._replace(eps=1.0, x=task.x[:40], y=task.y[:40])
     torch.manual_seed(0)
     theirs = peers.LIBRARIES[library](task, attack, options)
-    ours = attacks.ours(task, attack, options)
+    ours = attacks.ours(task, attack, options, victim=attackable(task.model, task.x))
     counts = [peers.left(task, x_adv, bounded=attack != "cw") for x_adv in (ours, theirs)]
     assert 0.1 < counts[0] / len(task.x) < 0.9
     if attack != "cw" or library == "foolbox":  # torchattacks leaves black pixels black, ART searches the length of each step

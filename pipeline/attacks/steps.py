@@ -111,15 +111,15 @@ def sign_steps(
         taken = torch.zeros_like(waiting)  # steps
         while len(waiting):
             rows = waiting[:batch_size]
-            grad, logits = gradient(model, x_adv[rows], y[rows], objective)
-            right = logits.argmax(1) == y[rows]
-            going = rows[right]
-            before = None if momentum is None else momentum[going]
-            x_adv[going], along = step(x_adv[going], grad[right], before, low[going], high[going])
+            at, label = x_adv[rows], y[rows]
+            grad, logits = gradient(model, at, label, objective)
+            right = logits.argmax(1) == label
+            moved, along = step(at, grad, None if momentum is None else momentum[rows], low[rows], high[rows])
+            x_adv[rows] = torch.where(right[:, None, None, None], moved, at)
             if momentum is not None:
-                momentum[going] = along
-            taken[going] += 1
-            going = going[taken[going] < steps]
+                momentum[rows] = along
+            taken[rows] += 1
+            going = rows[right & (taken[rows] < steps)]
             done(len(rows) - len(going))
             waiting = torch.cat([going, waiting[len(rows) :]])
         return x_adv

@@ -16,6 +16,7 @@ from pipeline.distributed import by_turns
 from pipeline.models.folded import Folded
 from pipeline.models.half import Half
 from pipeline.models.network import Network
+from pipeline.models.replayed import replayed
 
 Attack = Callable[..., Tensor]  # (model, x, y, eps, *, generator, batch_size, done) -> x_adv
 AT_HAND = 4  # batches of images that an attack is given at once, so that others can take the place of those that are done
@@ -44,7 +45,9 @@ def attackable(model: nn.Module, x: Tensor, precision: Literal["fp32", "bf16"] =
     """With the weights that the model has now. x: some images (B, C, H, W), for a forward; precision: of the attacks."""
     folded = Folded(model, x[:2])
     twin = folded.now() if folded.pairs else model
-    return Victim(model, Half(twin) if precision == "bf16" else twin)
+    twin = Half(twin) if precision == "bf16" else twin
+    own = replayed(model, x.device)
+    return Victim(own, own if twin is model else replayed(twin, x.device))
 
 
 def trials(attacks: Mapping[str, Attack], eps: Sequence[float], batch_size: int, images: int | None = None) -> list[Trial]:

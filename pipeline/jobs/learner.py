@@ -17,6 +17,7 @@ from pipeline.distributed import world_size
 from pipeline.evaluation.accuracy import accuracy
 from pipeline.losses import LOSSES
 from pipeline.models import NETWORKS, Ensemble, Network
+from pipeline.models.replayed import replayed
 from pipeline.training.adversary import Adversary, attacked_in_parts, clean_only, mixed_with_attacked
 from pipeline.training.criterion import Criterion, build_criterion
 from pipeline.training.ema import MovingAverage
@@ -114,9 +115,9 @@ def validation(learner: Learner, data: TrainingData, recipe: Method, splits: Spl
     kept, also under its attack on the cross entropy at the largest eps of its range, each epoch with the same draws."""
     device = learner.generator.device
     images, labels = on_device(splits.validation, device)
+    judge = partial(accuracy, replayed(learner.trained()[0], device), images, labels, batch_size=data.batch_size)
 
     def validate() -> Row:
-        judge = partial(accuracy, learner.trained()[0], images, labels, batch_size=data.batch_size)
         row = {"validation_accuracy": judge()}
         if recipe.keep == "best" and recipe.adversary is not None:
             choice, eps = recipe.adversary.attack, data.adversary_eps[recipe.adversary.eps][1]

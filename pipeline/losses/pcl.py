@@ -42,6 +42,8 @@ class PCL(nn.Module):
         own = own_class(y, classes)
         to_centres = squared_distances(g, self.centres)  # (B, C)
         to_others = to_centres if self.push_centres is None else squared_distances(g, self.push_centres)
-        between = squared_distances(self.centres, self.centres)[y]  # (B, C)
-        others = (self.push * to_others + self.apart * between).masked_fill(own, 0).sum(1) / (classes - 1)
+        others = self.push * to_others
+        if self.apart:
+            others = others + self.apart * squared_distances(self.centres, self.centres)[y]  # (B, C)
+        others = others.masked_fill(own, 0).sum(1) / (classes - 1)
         return self.pull * torch.where(own, to_centres, 0).sum(1) - others

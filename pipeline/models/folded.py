@@ -22,7 +22,7 @@ class Folded:
     """
 
     def __init__(self, model: nn.Module, x: Tensor) -> None:
-        self.model, self.twin = model, _twin(model)
+        self.model, self.twin, self.has_own = model, _twin(model), False
         pairs, logits = _convolution_and_norm(self.twin, x)
         theirs, ours = dict(model.named_modules()), dict(self.twin.named_modules())
         self.pairs: list[tuple[Any, Any, Any]] = [(theirs[name], theirs[norm], ours[name]) for name, norm in pairs]
@@ -40,9 +40,14 @@ class Folded:
             weight, bias = fuse_conv_bn_weights(
                 convolution.weight, convolution.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
             )
-            twin.weight, twin.bias = weight.requires_grad_(False), bias.requires_grad_(False)
+            if self.has_own:  # in place, for what knows it by its place in memory (pipeline/models/replayed.py)
+                twin.weight.copy_(weight)
+                twin.bias.copy_(bias)
+            else:
+                twin.weight, twin.bias = weight.requires_grad_(False), bias.requires_grad_(False)
             if isinstance(twin, Convolution):
                 twin.hold()
+        self.has_own = True
         return self.twin
 
 

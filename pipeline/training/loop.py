@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +12,8 @@ import torch
 from torch import Generator, Tensor
 from tqdm import tqdm
 
-from pipeline.distributed import check_same, gather_rows, is_main, own_part, part_sizes
+from pipeline.distributed import check_same, gather_rows, is_main, own_part, part_sizes, world_size
+from pipeline.models.replayed import Recorder, Work
 from pipeline.training.adversary import Adversary
 from pipeline.training.awp import perturbed
 from pipeline.training.finite import FiniteWatch, check_parameters
@@ -122,14 +124,30 @@ def step(
 
     Every rank has the same learner and batch, sends its part of the images through the network, and reckons the loss, which may
     compare images, from the logits and features of all."""
-    network, criterion, optimizer, device = learner.network, learner.criterion, learner.optimizer, learner.generator.device
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
-    with autocast:
-        x, y, weight = adversary(network, clean, labels, learner.generator)
+    with autocast(clean.device, precision):
+        x, y, weight = adversary(learner.network, clean, labels, learner.generator)
+    values, right = update(learner, precision, gamma)(x, y, weight)
+    if learner.average is not None:
+        learner.average.update(learner.network, learner.criterion)
+    return values, right
+
+
+def update(learner: Learner, precision: str, gamma: float) -> Work:
+    """What `step` does to the images that the network sees (B', C, H, W), their labels and weights (B',); on one GPU recorded."""
+    if world_size() > 1:  # what ranks tell each other is in no recording
+        return partial(_update, learner, precision, gamma)
+    numbers = precision, gamma, *(group["lr"] for group in learner.optimizer.param_groups)
+    if learner.recorded is None or learner.recorded[0] != numbers:
+        learner.recorded = numbers, Recorder(partial(_update, learner, precision, gamma), differentiable=False)
+    return learner.recorded[1]
+
+
+def _update(learner: Learner, precision: str, gamma: float, x: Tensor, y: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    network, criterion, optimizer = learner.network, learner.criterion, learner.optimizer
     own, sizes, used = x[own_part(len(x))], part_sizes(len(x)), criterion.layers()
 
     def forward() -> tuple[Tensor, Tensor]:
-        with autocast:
+        with autocast(x.device, precision):
             part, features = network.forward_features(own.requires_grad_(bool(criterion.input_gradient)))
         floats = {name: gather_rows(feature.float(), sizes) for name, feature in features.items() if name in used}
         logits = gather_rows(part.float(), sizes)
@@ -143,6 +161,9 @@ def step(
     sum_gradients(network, criterion)
     clip_gradients(optimizer)
     optimizer.step()
-    if learner.average is not None:
-        learner.average.update(network, criterion)
     return values.detach(), logits.argmax(1) == y
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Without a cache of weights in bf16: each is used once, and a recording must find none."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16", cache_enabled=False)

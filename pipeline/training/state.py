@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 
 from pipeline.checkpoint import load_state, save_state
 from pipeline.models.network import Network
+from pipeline.models.replayed import Recorder
 from pipeline.training.criterion import Criterion
 from pipeline.training.ema import MovingAverage
 from pipeline.training.sgd import SGD
@@ -22,7 +23,8 @@ Weights = dict[str, dict[str, Tensor]]  # state dicts of `network` and `criterio
 @dataclass
 class Learner:
     """Weights, prototypes (in the criterion), their optimiser, and the source of all randomness of the loop. Where they are kept,
-    also the moving averages and what the best epoch ended with."""
+    also the moving averages and what the best epoch ended with. `recorded` is no state: the step as a GPU knows it, and the
+    numbers that it was recorded with."""
 
     network: Network
     criterion: Criterion
@@ -30,6 +32,7 @@ class Learner:
     generator: Generator
     average: MovingAverage | None = None
     best: Weights | None = None
+    recorded: tuple[tuple[object, ...], Recorder] | None = None
 
     def trained(self) -> tuple[Network, Criterion]:
         """What is judged and kept after an epoch: the averages where there are any."""

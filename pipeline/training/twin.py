@@ -4,6 +4,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from pipeline.models.folded import Folded
+from pipeline.models.replayed import replayed
 from pipeline.training.adversary import Adversary
 
 
@@ -14,9 +15,13 @@ class OnTwin:
     def __init__(self, adversary: Adversary) -> None:
         self.adversary = adversary
         self.folded: Folded | None = None
+        self.twin: nn.Module | None = None
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, generator: Generator) -> tuple[Tensor, Tensor, Tensor]:
         if self.folded is None or self.folded.model is not model:
             with torch.autocast(x.device.type, enabled=False):
                 self.folded = Folded(model, x[:2])
-        return self.adversary(self.folded.now(), x, y, generator)
+            self.twin = replayed(self.folded.twin, x.device)
+        assert self.twin is not None
+        self.folded.now()
+        return self.adversary(self.twin, x, y, generator)
