@@ -45,12 +45,20 @@ class HCP(nn.Module):
         self.radii = nn.Parameter(torch.ones(classes))
 
     def forward(self, g: Tensor, y: Tensor) -> Tensor:
-        d = squared_distances(g, self.centres)  # (B, C)
         if self.distance == "euclidean":
-            d = d.clamp(min=1e-12).sqrt()  # the root has no gradient at 0
+            d = squared_distances(g, self.centres, least=1e-12).sqrt()  # (B, C); the root has no gradient at 0
+        else:
+            d = squared_distances(g, self.centres)
         own, r2 = own_class(y, len(self.radii)), self.radii.square()
-        margin = torch.where(own, d - r2, r2 - d).clamp(min=self.c)
-        proximity = d / (r2 + self.e)
-        negative = r2 / (d + self.e)
-        per_class = self.margin * margin + torch.where(own, self.proximity * proximity, self.negative * negative)  # (B, C)
+        margin = _times(self.margin, torch.where(own, d - r2, r2 - d).clamp(min=self.c))
+        ratio = torch.where(own, d, r2) / (torch.where(own, r2, d) + self.e)  # L_P at the label, L_NP elsewhere
+        if self.proximity == self.negative:
+            per_class = margin + _times(self.proximity, ratio)  # (B, C)
+        else:
+            per_class = margin + torch.where(own, self.proximity * ratio, self.negative * ratio)
         return per_class.mean(1) if self.reduction == "mean" else per_class.sum(1)
+
+
+def _times(weight: float, value: Tensor) -> Tensor:
+    """Without the pass over memory that a weight of 1 would cost."""
+    return value if weight == 1 else weight * value

@@ -46,4 +46,5 @@ class PCL(nn.Module):
         if self.apart:
             others = others + self.apart * squared_distances(self.centres, self.centres)[y]  # (B, C)
         others = others.masked_fill(own, 0).sum(1) / (classes - 1)
-        return self.pull * torch.where(own, to_centres, 0).sum(1) - others
+        own_distance = torch.where(own, to_centres, 0).sum(1)
+        return (own_distance if self.pull == 1 else self.pull * own_distance) - others

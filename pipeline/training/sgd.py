@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.sgd import sgd
 
+SETTINGS = ("lr", "momentum", "weight_decay")
+
 
 class SGD:
     """As torch.optim.SGD, whose first call imports torch's compiler: as long as torch itself takes, in every process that trains.
@@ -22,10 +24,12 @@ class SGD:
 
     @torch.no_grad()
     def step(self) -> None:
+        alike: dict[tuple[Any, ...], list[Any]] = {}  # groups with the same settings move together
         for group in self.param_groups:
-            moved = [p for p in group["params"] if p.grad is not None]
-            momenta = [self.momenta[p] for p in moved]
-            settings = {name: group[name] for name in ("lr", "momentum", "weight_decay")}
+            moving = alike.setdefault(tuple(group[name] for name in SETTINGS), [])
+            moving += [p for p in group["params"] if p.grad is not None]
+        for values, moved in alike.items():
+            momenta, settings = [self.momenta[p] for p in moved], dict(zip(SETTINGS, values, strict=True))
             sgd(moved, [p.grad for p in moved], momenta, **settings, dampening=0.0, nesterov=False, maximize=False)
             self.momenta.update(zip(moved, momenta, strict=True))
 
