@@ -15,7 +15,7 @@ from benchmarks.subjects import STEP_LIMITS
 from pipeline.files import atomic_path
 from pipeline.reporting.figures import save
 
-ORDER = ["steps", "training", "attacks", "memory", "floor", "repro", "autoattack", "precision"]
+ORDER = ["steps", "training", "attacks", "memory", "floor", "repro", "autoattack", "precision", "defences"]
 
 
 def found_in(folder: Path) -> dict[str, Any]:
