@@ -208,7 +208,7 @@ def summary(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Target]]:
                 differences.setdefault((own, name), []).append(difference * 200 / int(group["images"].iloc[0]))
         lines.append(line)
     targets = []
-    for own, name in product(["ours", "ours_inner"], ALIKE):
+    for own, name in [*product(["ours"], ALIKE), ("ours_inner", "torchattacks")]:
         if found := differences.get((own, name)):
             targets.append(Target(f"images in 200 that {own} leaves more than {name}, the most of all means", max(found), most=1))
             targets.append(Target(f"images in 200 that {own} leaves fewer than {name}, the most of all means", -min(found), most=1))

@@ -15,7 +15,8 @@ def new_centres(classes: int, dim: int, centre_init: CentreInit) -> nn.Parameter
 
 def squared_distances(g: Tensor, centres: Tensor, least: float = 0.0) -> Tensor:
     """|g_i - a_j|^2, at least `least`. g: (B, D), centres: (C, D) -> (B, C), from one matrix product."""
-    return (g.square().sum(1, keepdim=True) + centres.square().sum(1) - 2 * g @ centres.T).clamp(min=least)  # rounding: below 0
+    squares = g.square().sum(1, keepdim=True) + centres.square().sum(1)
+    return squares.sub(g @ centres.T, alpha=2).clamp(min=least)  # rounding: below 0
 
 
 def own_class(y: Tensor, classes: int) -> Tensor:
