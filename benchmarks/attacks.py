@@ -127,10 +127,7 @@ def runs(params: Params, subject: Subject, attack: str, libraries: Sequence[str]
     """`attack` by ours on every victim, and by those of `libraries` that have it."""
     if attack == "autoattack":
         steps, queries = subject.sizes["autoattack_steps"], subject.sizes["queries"]
-        parts = {
-            name: choice.model_copy(update={"queries": queries} if choice.name == "square" else {"steps": steps})
-            for name, choice in params.autoattack["standard"].items()
-        }
+        parts = autoattack.standard_parts(params, steps=steps, queries=queries)
         theirs = {"art": autoattack.art_standard, "torchattacks": autoattack.torchattacks_standard}
         found: dict[str, Run] = {name: partial(autoattack.ours, parts=parts, victim=victim) for name, victim in own.items()}
         return found | {name: partial(run, steps=steps, queries=queries) for name, run in theirs.items() if name in libraries}

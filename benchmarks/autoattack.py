@@ -24,7 +24,7 @@ from benchmarks.peers import Task, art_classifier, art_images, by_batch, lacking
 from benchmarks.results import Report, Target, parse, run_main, start, write
 from pipeline.attacks.apgd import Norm
 from pipeline.choices import AttackChoice
-from pipeline.config import load_params
+from pipeline.config import Params, load_params
 from pipeline.data.batches import to_float
 from pipeline.data.image_set import Splits, load_splits
 from pipeline.evaluation.robustness import Trial, Victim, attackable, attacked, predict
@@ -48,6 +48,14 @@ class Cell(NamedTuple):
 
     row: dict[str, Any]
     task: Task
+
+
+def standard_parts(params: Params, *, steps: int, queries: int) -> dict[str, AttackChoice]:
+    """Those of params.yaml, `autoattack.standard`, with so many queries of Square and steps of the others."""
+    return {
+        name: choice.model_copy(update={"queries": queries} if choice.name == "square" else {"steps": steps})
+        for name, choice in params.autoattack["standard"].items()
+    }
 
 
 def ours(task: Task, parts: Mapping[str, AttackChoice], *, victim: Victim | None = None) -> Tensor:

@@ -12,27 +12,25 @@ from typing import Any
 import pandas as pd
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from benchmarks import autoattack
+from benchmarks import attacks, autoattack
 from benchmarks.floor import quick_peak, training_flops
 from benchmarks.machine import best_precision
 from benchmarks.measure import Size, timed
 from benchmarks.peers import Task, left
 from benchmarks.results import Report, parse, run_main, start, write
 from benchmarks.subjects import blank_network, data_for, first_of, load_images
-from pipeline.attacks import ATTACKS, ITERATED
+from benchmarks.training import FLIP, PAD
 from pipeline.config import Params, load_params
 from pipeline.data.batches import to_float
 from pipeline.data.image_set import Splits
-from pipeline.evaluation.robustness import Trial, Victim, attackable, attacked
+from pipeline.evaluation.robustness import attackable
 from pipeline.jobs.learner import new_learner, train
 from pipeline.lookups import LOOKUPS
 from pipeline.models.network import Network
 
 NETWORK = "resnet110"
 DEFENCES = ["softmax_fs", "pcl_deep", "hcp", "madry"]  # methods of params.yaml; the first is what the others start from
-PAD, FLIP = 4, True  # of CIFAR-10
 COUNTED = ["fgsm", "bim", "mim", "pgd"]
 SIZES = {
     "batch": Size(16, 128, 256, "images a training step"),
@@ -49,8 +47,8 @@ SIZES = {
 
 def trained(
     params: Params, method: str, epochs: int, splits: Splits, chosen: argparse.Namespace, device: torch.device, base: Any
-) -> tuple[Network, Any, float]:
-    """base: weights to start from, for a method that does -> the network, its weights, and the seconds that training took."""
+) -> tuple[Network, float]:
+    """base: a state dict to start from, for a method that does -> the network, and the seconds that training took."""
     recipe = params.methods[method]
     data = data_for(params, NETWORK, batch_size=chosen.batch, epochs=epochs, pad=PAD, flip=FLIP, eps=chosen.eps)
     learner = new_learner(data, recipe, splits, device, seed=chosen.seed)
@@ -59,7 +57,8 @@ def trained(
     with tempfile.TemporaryDirectory() as folder:
         work = partial(train, learner, data, recipe, splits, precision=chosen.precision, checkpoint=Path(folder, "last.pt"))
         _, seconds = timed(lambda: work(params={}, on_epoch=lambda row, rate: None), device)
-    return learner.network, learner.network.state_dict(), seconds
+    learner.network.load_state_dict(learner.kept()["network"])
+    return learner.network, seconds
 
 
 def robustness(params: Params, network: Network, x: Tensor, y: Tensor, chosen: argparse.Namespace) -> dict[str, float]:
@@ -68,30 +67,21 @@ def robustness(params: Params, network: Network, x: Tensor, y: Tensor, chosen: a
     task = Task(network, x, y, "linf", chosen.eps, network.classes, chosen.seed, chosen.attack_batch)
     found["clean"] = 100 * left(task, x) / len(x)
     for name in COUNTED:
-        attack = partial(ATTACKS[name], **params.attacks[name].options, **({"stop": "sample"} if name in ITERATED else {}))
-        x_adv, seconds = timed(partial(_broken, victim, task, Trial(name, chosen.eps, attack, task.batch_size)), x.device)
+        x_adv, seconds = timed(partial(attacks.ours, task, name, params.attacks[name].options, victim=victim), x.device)
         found |= {name: 100 * left(task, x_adv) / len(x), f"{name}_seconds": seconds}
-    parts = {
-        name: choice.model_copy(update={"queries": chosen.queries} if choice.name == "square" else {"steps": chosen.steps})
-        for name, choice in params.autoattack["standard"].items()
-    }
+    parts = autoattack.standard_parts(params, steps=chosen.steps, queries=chosen.queries)
     x_adv, seconds = timed(partial(autoattack.ours, task, parts, victim=victim), x.device)
     return found | {"autoattack": 100 * left(task, x_adv) / len(x), "autoattack_seconds": seconds}
 
 
-def _broken(victim: Victim, task: Task, trial: Trial) -> Tensor:
-    return attacked(victim, task.x, task.y, trial, seed=task.seed, bar=tqdm(disable=True))[0]
-
-
 def report(rows: pd.DataFrame, chosen: argparse.Namespace) -> Report:
-    attacks = [*COUNTED, "autoattack"]
     shown = pd.DataFrame({"method": rows["method"], "epochs": rows["epochs"].astype(str)})
     shown["images/s"], shown["training, s"] = rows["rate"].map("{:.0f}".format), rows["seconds"].map("{:.0f}".format)
     shown["share of the peak"] = rows["share"].map("{:.1%}".format)
     shown["AutoAttack, %"] = rows["autoattack"].map("{:.1f}".format)
     for name in ["clean", *COUNTED]:
         shown[f"{name}, %"] = rows[name].map("{:.1f}".format)
-    for name in attacks:
+    for name in [*COUNTED, "autoattack"]:
         shown[f"{name}, s"] = rows[f"{name}_seconds"].map("{:.2f}".format)
     notes = [
         f"Accuracy in % on the first {chosen.images} test images, l-inf at eps {chosen.eps:.4f}; one seed, so one image is "
@@ -130,8 +120,8 @@ def main() -> None:
     for method in chosen.methods:
         adversarial = params.methods[method].adversary is not None
         epochs = chosen.adversarial_epochs if adversarial else chosen.softmax_epochs if base is None else chosen.epochs
-        network, weights, seconds = trained(params, method, epochs, splits, chosen, device, base)
-        base = weights if base is None else base
+        network, seconds = trained(params, method, epochs, splits, chosen, device, base)
+        base = network.state_dict() if base is None else base
         rate = epochs * len(splits.train.images) / seconds
         row = {"method": method, "epochs": epochs, "seconds": seconds, "rate": rate, "share": rate * need}
         rows.append(row | robustness(params, network, x, y, chosen))
