@@ -1,5 +1,7 @@
 """Pictures of two of the tables: the ratios of steps.csv, and the seconds of attacks.csv."""
 
+from collections.abc import Mapping
+
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -8,9 +10,9 @@ from benchmarks.measure import quartiles
 COLOURS = ("#332288", "#88CCEE", "#44AA99", "#CC6677", "#999933")  # Paul Tol's muted scheme, safe for colour-blind readers
 
 
-def steps_figure(rows: pd.DataFrame, limits: dict[str, float]) -> Figure:
-    """A panel per network: for each loss the median and quartiles of its step over that of cross entropy, and its limit. rows: of
-    steps.csv; limits: by loss."""
+def steps_figure(rows: pd.DataFrame, limits: Mapping[str, Mapping[str, float]]) -> Figure:
+    """A panel per network: for each loss the median and quartiles of its step over that of cross entropy, and its limit, where it
+    has one. rows: of steps.csv; limits: by network and loss."""
     networks = list(rows["network"].unique())
     figure = Figure(figsize=(4.5 * len(networks), 3), layout="constrained")
     for ax, network in zip(figure.subplots(1, len(networks), squeeze=False, sharey=True)[0], networks, strict=True):
@@ -18,9 +20,10 @@ def steps_figure(rows: pd.DataFrame, limits: dict[str, float]) -> Figure:
             ratio = quartiles((group["seconds"] / group["ce_seconds"]).tolist())
             ax.plot([place, place], [ratio.low, ratio.high], color=COLOURS[0], linewidth=4, solid_capstyle="butt", alpha=0.5)
             ax.plot(place, ratio.median, "o", color=COLOURS[0])
-            ax.plot([place - 0.3, place + 0.3], [limits[str(loss)]] * 2, color=COLOURS[3])
+            if limit := limits.get(network, {}).get(str(loss)):
+                ax.plot([place - 0.3, place + 0.3], [limit] * 2, color=COLOURS[3])
         ax.axhline(1, color="0.6", linewidth=0.8, zorder=0)
-        ax.set_xticks(range(len(limits)), list(rows["loss"].unique()))
+        ax.set_xticks(range(rows["loss"].nunique()), list(rows["loss"].unique()))
         ax.set_title(f"{network}: dot and bar, median and quartiles; line, limit", fontsize=8)
     figure.supylabel("step, times that of cross entropy", fontsize=9)
     return figure

@@ -79,9 +79,8 @@ def summary(rows: pd.DataFrame, needs: Mapping[str, float]) -> tuple[pd.DataFram
         for loss, group in of_network.groupby("loss", sort=False):
             ratio, seconds = quartiles((group["seconds"] / group["ce_seconds"]).tolist()), group["seconds"].median()
             lines.append((str(network), str(loss), f"{1000 * seconds:.1f}", str(ratio), f"{need / seconds:.1%}", len(group)))
-            targets.append(
-                Target(f"step with {loss} on {network}, in steps with {BASE}", ratio.median, most=STEP_LIMITS[str(loss)])
-            )
+            if limit := STEP_LIMITS.get(str(network), {}).get(str(loss)):
+                targets.append(Target(f"step with {loss} on {network}, in steps with {BASE}", ratio.median, most=limit))
     columns = ["network", "loss", "ms a step", f"times {BASE}, median (quartiles)", "share of the peak", "repeats"]
     return pd.DataFrame(lines, columns=columns), targets
 

@@ -13,6 +13,8 @@ from pipeline.attacks.mim import mim
 from pipeline.attacks.pgd import pgd
 from pipeline.evaluation.robustness import Trial, Victim, attackable, attacked, predict, progress
 from pipeline.models.folded import Folded
+from pipeline.models.half import Half
+from pipeline.models.small_cnn import SmallCNN
 from pipeline.training.twin import OnTwin
 
 
@@ -134,6 +136,17 @@ def test_adversaries_work_on_a_twin_of_the_weights_of_the_moment(trained: nn.Mod
     assert seen[0] is seen[1]
     assert seen[0] is not model
     assert model.training
+
+
+@torch.no_grad()
+def test_weights_in_bf16_answer_as_under_autocast() -> None:
+    x = torch.rand(4, 1, 8, 8)
+    model = SmallCNN(10, torch.zeros(1), torch.ones(1), widths=[8, 8, 8, 8], branch=8, penultimate=8).eval()
+    twin = Folded(model, x).now()
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = twin(x)
+    assert torch.equal(Half(twin)(x), expected.float())
+    assert all(parameter.dtype == torch.float32 for parameter in twin.parameters())
 
 
 def test_attacks_in_bf16_are_judged_in_fp32(trained: nn.Module, digits: tuple[Tensor, Tensor]) -> None:

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from conftest import seeded_resnet
 from torch import Tensor, nn
 
-from pipeline.attacks import ATTACKS
+from pipeline.attacks import ATTACKS, steps
+from pipeline.attacks.objective import Objective, cross_entropy, dlr, margin
 from pipeline.attacks.steps import evaluating
 from pipeline.config import load_params
 from pipeline.data.digits import sklearn_digits
@@ -19,6 +20,7 @@ from pipeline.evaluation.robustness import Trial, attackable, attacked, progress
 from pipeline.jobs.learner import method_adversary, new_learner, on_device
 from pipeline.models import replayed as module
 from pipeline.models.replayed import Recorder, Replayed, filled_size, replayed
+from pipeline.training.adversary import divergence_from
 from pipeline.training.loop import step
 
 GPU = torch.device("cuda")
@@ -33,7 +35,7 @@ def full_precision() -> None:
 
 @pytest.mark.parametrize(
     ("count", "largest", "size"),
-    [(1, 360, 1), (2, 360, 2), (3, 360, 4), (64, 360, 64), (65, 360, 128), (257, 360, 360), (360, 360, 360), (5, 5, 5)],
+    [(0, 360, 0), (1, 360, 32), (32, 360, 32), (33, 360, 64), (65, 360, 128), (257, 360, 360), (360, 360, 360), (3, 5, 5)],
 )
 def test_batches_are_filled_up(count: int, largest: int, size: int) -> None:
     assert filled_size(count, largest) == size
@@ -64,7 +66,7 @@ def test_answers_and_gradients_are_those_of_the_network() -> None:
     twin = Replayed(model)
     generator = torch.Generator(GPU).manual_seed(0)
     with evaluating(model):
-        for count in (8, 8, 8, 3, 3, 3, 8, 1, 1, 1, 3, 0, 0):
+        for count in (70, 70, 70, 40, 40, 40, 70, 1, 1, 1, 40, 0, 0):
             x = torch.rand(count, 3, 32, 32, device=GPU, generator=generator)
             for ours, expected in zip(gradient(twin, x), gradient(model, x), strict=True):
                 assert (ours - expected).norm() <= 1e-3 * expected.norm()
@@ -74,8 +76,33 @@ def test_answers_and_gradients_are_those_of_the_network() -> None:
                 [logits, *features.values()], [model(x), *model.forward_features(x)[1].values()], strict=True
             ):
                 assert (ours - expected).norm() <= 1e-3 * expected.norm()
-    assert set(twin.logits.recordings) == {torch.Size([size, 3, 32, 32]) for size in (8, 4, 1)}
+    assert set(twin.logits.recordings) == {torch.Size([size, 3, 32, 32]) for size in (70, 64, 32)}
     assert all(twin.logits.recordings.values())
+
+
+@needs_gpu
+@pytest.mark.parametrize("objective", [cross_entropy, margin, dlr])
+def test_an_objective_is_recorded_with_the_passes(objective: Objective) -> None:
+    model = model_on_gpu()
+    twin, x, y = Replayed(model), torch.rand(40, 3, 32, 32, device=GPU), torch.arange(40, device=GPU) % 10
+    with evaluating(model):
+        for count in (40, 40, 40, 5, 5, 5):
+            for ours, expected in zip(
+                steps.gradient(twin, x[:count], y[:count], objective),
+                steps.gradient(model, x[:count], y[:count], objective),
+                strict=True,
+            ):
+                assert ours.shape == expected.shape
+                assert (ours - expected).norm() <= 1e-3 * expected.norm()
+    assert {len(shape) for shape in twin.others[objective].recordings} == {4}
+    assert all(twin.others[objective].recordings.values())
+    assert not twin.logits.recordings
+
+
+def test_an_objective_of_one_batch_is_not_recorded_with_the_passes() -> None:
+    twin, x, y = Replayed(nn.Flatten()), torch.rand(40, 1, 2, 5), torch.arange(40) % 10
+    steps.gradient(twin, x, y, divergence_from(torch.zeros(40, 10)))
+    assert not twin.others  # it would be kept for ever
 
 
 @needs_gpu

@@ -36,6 +36,9 @@ def dlr(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return _lead(logits, y) / (first - third + NO_ZERO), logits
 
 
+MODEL_ALONE = frozenset({cross_entropy, margin, dlr})  # objectives that hang on nothing but what they are given
+
+
 def targeted_margin(model: nn.Module, x: Tensor, y: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """z_target - z_y, above 0 where the model prefers the target: the objective of FAB-T (arXiv:1907.02044). Of cross entropy it is
     what y's is above the target's. For any number of classes."""

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from pipeline.attacks.objective import Objective
+from pipeline.attacks.objective import MODEL_ALONE, Objective
+from pipeline.models.replayed import Replayed
 
 Stop = Literal["never", "sample", "batch"]
 Done = Callable[[float], object]  # told how many more images, or parts of them, are done, for a progress bar
@@ -37,6 +39,13 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 def gradient(model: nn.Module, x: Tensor, y: Tensor, objective: Objective) -> tuple[Tensor, Tensor]:
     """d objective / d x per image (B, C, H, W), and the logits (B, K). No gradient reaches the model's parameters."""
+    if isinstance(model, Replayed) and objective in MODEL_ALONE:
+        grad, logits = model.recorded(objective, partial(_gradient, model.network, objective=objective), x, y)
+        return grad, logits
+    return _gradient(model, x, y, objective)
+
+
+def _gradient(model: nn.Module, x: Tensor, y: Tensor, objective: Objective) -> tuple[Tensor, Tensor]:
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         value, logits = objective(model, x, y)

@@ -3,6 +3,7 @@
 from typing import Annotated, Literal
 
 import torch
+import torch.nn.functional as F
 from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
@@ -45,12 +46,11 @@ class HCP(nn.Module):
         self.radii = nn.Parameter(torch.ones(classes))
 
     def forward(self, g: Tensor, y: Tensor) -> Tensor:
-        if self.distance == "euclidean":
-            d = squared_distances(g, self.centres, least=1e-12).sqrt()  # (B, C); the root has no gradient at 0
-        else:
-            d = squared_distances(g, self.centres)
+        squared = self.distance == "squared"
+        d = squared_distances(g, self.centres, least=0.0 if squared else 1e-12)  # (B, C); a root has no gradient at 0
+        d = d if squared else d.sqrt()
         own, r2 = own_class(y, len(self.radii)), self.radii.square()
-        margin = _times(self.margin, torch.where(own, d - r2, r2 - d).clamp(min=self.c))
+        margin = _times(self.margin, F.threshold((2.0 * own - 1) * (d - r2), self.c, self.c))  # at most c: c
         ratio = torch.where(own, d, r2) / (torch.where(own, r2, d) + self.e)  # L_P at the label, L_NP elsewhere
         if self.proximity == self.negative:
             per_class = margin + _times(self.proximity, ratio)  # (B, C)

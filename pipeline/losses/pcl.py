@@ -2,7 +2,6 @@
 
 from typing import Annotated
 
-import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 
@@ -46,5 +45,5 @@ class PCL(nn.Module):
         if self.apart:
             others = others + self.apart * squared_distances(self.centres, self.centres)[y]  # (B, C)
         others = others.masked_fill(own, 0).sum(1) / (classes - 1)
-        own_distance = torch.where(own, to_centres, 0).sum(1)
+        own_distance = to_centres.gather(1, y[:, None])[:, 0]
         return (own_distance if self.pull == 1 else self.pull * own_distance) - others

@@ -1,7 +1,7 @@
 """On a GPU: a network's forward and backward, or a whole step of training, as CUDA graphs. What is done to small images takes the
 GPU microseconds, less than Python takes to ask for it; a graph of all of it is asked for once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import torch
@@ -12,49 +12,7 @@ from pipeline.models.network import Features
 Outputs = tuple[Tensor, ...]
 Work = Callable[..., Outputs]
 
-
-class Replayed(nn.Module):
-    """`network` in eval mode, for attacks: the same kernels on the same images give the same answers, and gradients for the images,
-    not for the weights. Its weights may change in place. Batches of any size: each is filled up to the next power of two, or to the
-    largest size seen, since a recording is for one shape; so no image's answer may hang on others of its batch."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-        self.largest = 1
-        self.names: list[str] = []
-        self.logits, self.everything = (Recorder(work, differentiable=True) for work in (self._logits, self._everything))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.logits(self._filled(x))[0][: len(x)]
-
-    def forward_features(self, x: Tensor) -> tuple[Tensor, Features]:
-        logits, *features = (output[: len(x)] for output in self.everything(self._filled(x)))
-        return logits, dict(zip(self.names, features, strict=True))
-
-    def _filled(self, x: Tensor) -> Tensor:
-        """With copies of its first image at the end."""
-        self.largest = max(self.largest, len(x))
-        missing = filled_size(len(x), self.largest) - len(x) if len(x) else 0
-        return torch.cat([x, x[:1].expand(missing, -1, -1, -1)]) if missing else x
-
-    def _logits(self, x: Tensor) -> Outputs:
-        return (self.network(x),)
-
-    def _everything(self, x: Tensor) -> Outputs:
-        logits, features = self.network.forward_features(x)  # type: ignore[operator]
-        self.names = list(features)
-        return logits, *features.values()
-
-
-def replayed(network: nn.Module, device: torch.device) -> nn.Module:
-    """The network itself where there is no GPU."""
-    return Replayed(network) if device.type == "cuda" else network
-
-
-def filled_size(count: int, largest: int) -> int:
-    """The next power of two, at most `largest`."""
-    return min(1 << max(count - 1, 0).bit_length(), largest)
+SMALLEST = 32  # images; fewer take a GPU as long, and each size is recorded for itself
 
 
 class Recorder:
@@ -129,3 +87,59 @@ class _Replay(torch.autograd.Function):
             place.copy_(value)
         recording.back.replay()
         return None, recording.wanted.clone(), *ctx.rest
+
+
+class Replayed(nn.Module):
+    """`network` in eval mode, for attacks: the same kernels on the same images give the same answers, and gradients for the images,
+    not for the weights. Its weights may change in place. Batches of any size: each is filled up, as `filled_size` says, since a
+    recording is for one shape; so no image's answer may hang on others of its batch."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.largest = 1
+        self.names: list[str] = []
+        self.logits, self.everything = (Recorder(work, differentiable=True) for work in (self._logits, self._everything))
+        self.others: dict[Hashable, Recorder] = {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._recorded(self.logits, x)[0]
+
+    def forward_features(self, x: Tensor) -> tuple[Tensor, Features]:
+        logits, *features = self._recorded(self.everything, x)
+        return logits, dict(zip(self.names, features, strict=True))
+
+    def recorded(self, name: Hashable, work: Work, *inputs: Tensor) -> Outputs:
+        """work(*inputs), recorded under that name. work: something done with `network`, whose passes are in the same recording, by
+        tensors with a row for each image, from which no gradient leads out."""
+        return self._recorded(self.others.setdefault(name, Recorder(work, differentiable=False)), *inputs)
+
+    def _recorded(self, recorder: Recorder, *inputs: Tensor) -> Outputs:
+        count = len(inputs[0])
+        self.largest = max(self.largest, count)
+        size = filled_size(count, self.largest)
+        return tuple(output[:count] for output in recorder(*(_filled(value, size) for value in inputs)))
+
+    def _logits(self, x: Tensor) -> Outputs:
+        return (self.network(x),)
+
+    def _everything(self, x: Tensor) -> Outputs:
+        logits, features = self.network.forward_features(x)  # type: ignore[operator]
+        self.names = list(features)
+        return logits, *features.values()
+
+
+def replayed(network: nn.Module, device: torch.device) -> nn.Module:
+    """The network itself where there is no GPU."""
+    return Replayed(network) if device.type == "cuda" else network
+
+
+def filled_size(count: int, largest: int) -> int:
+    """The next power of two from SMALLEST on, at most `largest`; 0 stays 0."""
+    return min(max(1 << (count - 1).bit_length(), SMALLEST), largest) if count else 0
+
+
+def _filled(rows: Tensor, size: int) -> Tensor:
+    """With copies of the first row at the end."""
+    missing = size - len(rows)
+    return torch.cat([rows, rows[:1].expand(missing, *rows.shape[1:])]) if missing else rows

@@ -14,14 +14,13 @@ class OnTwin:
 
     def __init__(self, adversary: Adversary) -> None:
         self.adversary = adversary
-        self.folded: Folded | None = None
-        self.twin: nn.Module | None = None
+        self.found: tuple[Folded, nn.Module] | None = None
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, generator: Generator) -> tuple[Tensor, Tensor, Tensor]:
-        if self.folded is None or self.folded.model is not model:
+        if self.found is None or self.found[0].model is not model:
             with torch.autocast(x.device.type, enabled=False):
-                self.folded = Folded(model, x[:2])
-            self.twin = replayed(self.folded.twin, x.device)
-        assert self.twin is not None
-        self.folded.now()
-        return self.adversary(self.twin, x, y, generator)
+                folded = Folded(model, x[:2])
+            self.found = folded, replayed(folded.twin, x.device)
+        folded, twin = self.found
+        folded.now()
+        return self.adversary(twin, x, y, generator)
