@@ -46,7 +46,8 @@ SIZES = {
     "seconds": Size(0, 20, 30, "of each attack on each model by all libraries, or longer until --repeats are done"),
     "repeats": Size(1, 1, 3, "of each attack, at least"),
     "train_images": Size(64, 1280, 50000, "that the models are trained on, at most"),
-    "epochs": Size(1, 8, 20, "of their training, each"),
+    "train_batch": Size(32, 64, 256, "images a step of it"),
+    "epochs": Size(1, 8, 20, "of it, each"),
 }
 QUICK_DIGITS = 16
 
@@ -54,9 +55,11 @@ Run = Callable[[Task], Tensor]
 
 
 class Subject(NamedTuple):
-    """Some models of one architecture. models: files by the names in METHODS; sizes: how much of what, as SIZES has it."""
+    """Some models of one architecture. models: files by the names in METHODS; sizes: how much of what, as SIZES has it; data: what
+    the images are."""
 
     name: str
+    data: str
     models: Mapping[str, Path]
     images: Tensor
     labels: Tensor
@@ -80,17 +83,19 @@ def digits_subject(params: Params, eps: float, chosen: argparse.Namespace, devic
         sizes |= {name: vars(chosen)[name] for name in ("cw_steps", "autoattack_steps", "queries")}
     models = {name: Path("models/digits", method, "0.pt") for name, method in METHODS.items()}
     images, labels = _test(splits.test.images, splits.test.labels, device)
-    return Subject("small_cnn", models, images, labels, len(splits.classes), eps, params.compute.threads, sizes)
+    return Subject("small_cnn", "digits", models, images, labels, len(splits.classes), eps, params.compute.threads, sizes)
 
 
 def network_subject(params: Params, network: str, chosen: argparse.Namespace, device: torch.device) -> Subject:
     """A network of the papers, trained here where it is not yet."""
-    splits, source = load_images(network, chosen.data), chosen.data.name if chosen.data else "digits"
+    splits, source = load_images(network, chosen.data), chosen.data.name if chosen.data else "enlarged-digits"
     eps = EPS[network] if chosen.eps is None else chosen.eps
     brief = {"images": min(chosen.train_images, len(splits.train.images)), "epochs": chosen.epochs, "eps": eps}
-    models = trained_models(params, network, splits, device, source=source, **brief)
+    how = {"batch_size": chosen.train_batch, "precision": chosen.precision}
+    models = trained_models(params, network, splits, device, source=source, **brief, **how)
     images, labels = _test(splits.test.images, splits.test.labels, device)
-    return Subject(network, models, images, labels, len(splits.classes), eps, chosen.threads, vars(chosen))
+    about = (images, labels, len(splits.classes), eps, chosen.threads, vars(chosen))
+    return Subject(network, source, models, *about)
 
 
 def plan(params: Params, chosen: argparse.Namespace, device: torch.device) -> Iterator[tuple[Subject, Sequence[str]]]:
@@ -169,8 +174,9 @@ def _distance(task: Task, x_adv: Tensor) -> float:
 
 def measure_subject(
     params: Params, subject: Subject, wanted: Sequence[str], chosen: argparse.Namespace, libraries: Sequence[str]
-) -> pd.DataFrame:
-    threads, frames = torch.get_num_threads(), []
+) -> Iterator[pd.DataFrame]:
+    """Of each model and attack, as soon as it is measured."""
+    threads = torch.get_num_threads()
     if subject.threads:
         torch.set_num_threads(subject.threads)
     peak = quick_peak(subject.images.device, "fp32")
@@ -187,14 +193,14 @@ def measure_subject(
             said = ", ".join(f"{library} {row.seconds:.2f} s ({row.left:.1f} left)" for library, row in means.iterrows())
             print(f"{subject.name} {name} {attack}: {said}", file=sys.stderr)
             flops = _steps(params, subject, attack) * len(task.x) * attack_flops(task.model, task.x[:1])
-            frames.append(rows.assign(network=subject.name, model=name, threads=torch.get_num_threads(), floor=flops / peak))
+            about = {"network": subject.name, "data": subject.data, "model": name}
+            yield rows.assign(**about, threads=torch.get_num_threads(), floor=flops / peak)
     torch.set_num_threads(threads)
-    return pd.concat(frames, ignore_index=True)
 
 
 def without(rows: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
-    """Those rows that are not measured anew in `found`: of other networks, attacks or strengths."""
-    same = ["network", "attack", "eps"]
+    """Those rows that are not measured anew in `found`: of other networks, models, attacks or strengths."""
+    same = ["network", "model", "attack", "eps"]
     return rows[~rows.set_index(same).index.isin(found.set_index(same).index)] if len(rows) else rows
 
 
@@ -212,7 +218,7 @@ def summary(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[Target]]:
     for (network, model, attack, eps), group in rows.groupby(["network", "model", "attack", "eps"], sort=False):
         first, counts = group.iloc[0], group.groupby("library")["left"].mean()
         seconds = group.pivot(index="repeat", columns="library", values="seconds")
-        line = {"network": network, "model": model, "attack": attack, "eps or c": f"{eps:g}"}
+        line = {"network": network, "data": first["data"], "model": model, "attack": attack, "eps or c": f"{eps:g}"}
         line |= {"images": str(first["images"]), "clean": str(first["clean"])}
         line |= {library: _cell(group[group["library"] == library], str(attack)) for library in rows["library"].unique()}
         spare = max(1.0, AS_STRONG * first["images"])
@@ -259,7 +265,7 @@ def report(rows: pd.DataFrame) -> Report:
         "images that are broken early need not make all of them. None for AutoAttack: its steps hang on what falls when.",
         "The libraries run in fp32; ours in the precision below, and where that is bf16 in fp32 too. All are judged in fp32.",
         "small_cnn: the models of make repro, settings in full, on the threads that params.yaml says.",
-        "Networks and attacks that the last run, whose conditions are below, was not asked for stand as an earlier one found them.",
+        "What the last run, whose conditions are below, was not asked for stands as an earlier one found it.",
     ]
     return Report("attacks", "Attacks beside foolbox, ART and torchattacks", rows, {"": table}, notes, targets)
 
@@ -293,9 +299,9 @@ def main() -> None:
         print(f"{name} is left out: {', '.join(lacking(name))} not installed, `make bench` does it", file=sys.stderr)
     rows = pd.read_csv(file) if (file := chosen.out / "attacks.csv").exists() else pd.DataFrame()
     for subject, wanted in plan(params, chosen, device):
-        found = measure_subject(params, subject, wanted, chosen, libraries)
-        rows = pd.concat([without(rows, found), found], ignore_index=True)
-        text = write(report(rows), chosen.out, known)
+        for found in measure_subject(params, subject, wanted, chosen, libraries):
+            rows = pd.concat([without(rows, found), found], ignore_index=True)
+            text = write(report(rows), chosen.out, known)
     print(text, end="")
 
 

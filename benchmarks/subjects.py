@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.machine import Precision
 from pipeline.checkpoint import load_weights, save_state
 from pipeline.choices import AttackChoice, NetworkChoice
 from pipeline.config import Dataset, Method, Params
@@ -43,7 +44,6 @@ STEP_LIMITS = {  # times a step of cross entropy, by network and loss; conv6 is 
 }
 METHODS = {"undefended": "softmax_fs", "pcl": "pcl_deep", "at": "madry"}  # what attacks are measured on, by its name in params.yaml
 MODELS = Path(".ckpt/bench/models")
-TRAIN_BATCH = 64  # of those models
 
 
 def blank_network(name: str, device: torch.device, count: int = 2) -> tuple[Network, Tensor]:
@@ -101,13 +101,23 @@ def first_of(splits: Splits, images: int) -> Splits:
 
 
 def trained_models(
-    params: Params, network: str, splits: Splits, device: torch.device, *, images: int, epochs: int, eps: float, source: str
+    params: Params,
+    network: str,
+    splits: Splits,
+    device: torch.device,
+    *,
+    images: int,
+    epochs: int,
+    eps: float,
+    batch_size: int,
+    precision: Precision,
+    source: str,
 ) -> dict[str, Path]:
     """Model files by the names in METHODS, of which those that are not there yet are trained, by the project's own loop: first the
     undefended one, then from its weights the others. images: of the train split, the first; eps: of adversarial training;
     source: what the images are, for the file's name."""
     splits = first_of(splits, images)
-    data = data_for(params, network, batch_size=TRAIN_BATCH, epochs=epochs, pad=2, flip=False, eps=eps)
+    data = data_for(params, network, batch_size=batch_size, epochs=epochs, pad=2, flip=False, eps=eps)
     files: dict[str, Path] = {}
     for name, method in METHODS.items():
         recipe = _brief(recipe_for(params, method, network), name)
@@ -118,12 +128,13 @@ def trained_models(
             "seed": 0,
             "method": {"name": method, **recipe.model_dump(), "epochs": epochs},
             "network": NETWORKS[network].model_dump(),
-            "training": {"images": images, **data.training.model_dump()},
+            "training": {"images": images, "precision": precision, **data.training.model_dump()},
         }
         files[name] = MODELS / f"{source}-{network}-{name}-{content_key(used, [], [])}.pt"
         if not files[name].exists():
             print(f"training {files[name]}", file=sys.stderr)
-            _train(data, recipe, splits, device, used, files[name], files["undefended"] if name != "undefended" else None)
+            base = files["undefended"] if name != "undefended" else None
+            _train(data, recipe, splits, device, precision, used, files[name], base)
     return files
 
 
@@ -137,12 +148,19 @@ def _brief(recipe: Method, name: str) -> Method:
 
 
 def _train(
-    data: Dataset, recipe: Method, splits: Splits, device: torch.device, used: Mapping[str, Any], path: Path, start: Path | None
+    data: Dataset,
+    recipe: Method,
+    splits: Splits,
+    device: torch.device,
+    precision: Precision,
+    used: Mapping[str, Any],
+    path: Path,
+    start: Path | None,
 ) -> None:
     learner = new_learner(data, recipe, splits, device, seed=0)
     if start is not None:
         load_weights(learner.network, start, device)
     unfinished = path.with_suffix(".last")
-    train(learner, data, recipe, splits, precision="fp32", checkpoint=unfinished, params=used, on_epoch=lambda row, rate: None)
+    train(learner, data, recipe, splits, precision=precision, checkpoint=unfinished, params=used, on_epoch=lambda row, rate: None)
     save_state(path, {**learner.kept(), "params": dict(used)})
     unfinished.unlink(missing_ok=True)

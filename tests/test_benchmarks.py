@@ -112,11 +112,25 @@ def test_images_a_second_and_their_ratio() -> None:
 def attack_rows(**left: list[int]) -> pd.DataFrame:
     """Seconds 1, 2, 3 for the first, second, third library, in two repeats; on 100 images."""
     rows = [
-        ("net", "at", "pgd", 0.1, 100, 95, repeat, library, float(number + 1), counts[repeat], 0.5, 0.25)
+        ("net", "cifar10", "at", "pgd", 0.1, 100, 95, repeat, library, float(number + 1), counts[repeat], 0.5, 0.25)
         for number, (library, counts) in enumerate(left.items())
         for repeat in (0, 1)
     ]
-    columns = ["network", "model", "attack", "eps", "images", "clean", "repeat", "library", "seconds", "left", "l2", "floor"]
+    columns = [
+        "network",
+        "data",
+        "model",
+        "attack",
+        "eps",
+        "images",
+        "clean",
+        "repeat",
+        "library",
+        "seconds",
+        "left",
+        "l2",
+        "floor",
+    ]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -134,8 +148,9 @@ def test_a_weaker_attack_is_no_peer_in_speed() -> None:
 
 def test_what_is_measured_again_takes_the_place_of_what_was() -> None:
     before = pd.concat([attack_rows(ours=[50, 50]), attack_rows(ours=[40, 40]).assign(eps=0.2)])
+    before = pd.concat([before, attack_rows(ours=[60, 60]).assign(model="pcl")])
     kept = attacks.without(before, attack_rows(ours=[30, 30]))
-    assert kept["left"].tolist() == [40, 40]
+    assert kept["left"].tolist() == [40, 40, 60, 60]
     assert attacks.without(pd.DataFrame(), before).empty
 
 
@@ -372,7 +387,7 @@ def test_repro_changes_one_method(tmp_path: Path) -> None:
 
 def test_models_are_trained_once(small: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subjects, "MODELS", tmp_path)
-    options: dict[str, Any] = {"images": 64, "epochs": 1, "eps": 0.1, "source": "digits"}
+    options: dict[str, Any] = {"images": 64, "epochs": 1, "eps": 0.1, "batch_size": 64, "precision": "fp32", "source": "digits"}
     files = subjects.trained_models(load_params(), "resnet110", small, CPU, **options)
     assert list(files) == ["undefended", "pcl", "at"]
     made = {name: path.stat().st_mtime_ns for name, path in files.items()}

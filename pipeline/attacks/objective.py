@@ -25,7 +25,7 @@ def margin(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """By how much the best wrong class leads y, above 0 where the model is wrong. For any number of classes, but not of one scale
     for all models, as `dlr` is."""
     logits = model(x)
-    return _lead(logits, y), logits
+    return lead(logits, y), logits
 
 
 def dlr(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -33,7 +33,7 @@ def dlr(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     shift and scale, so that no scaling of them hides the gradient. Raises ValueError for fewer than 3 classes."""
     logits = model(x)
     first, _, third = _largest(logits, 3, "dlr", "cross_entropy or margin")
-    return _lead(logits, y) / (first - third + NO_ZERO), logits
+    return lead(logits, y) / (first - third + NO_ZERO), logits
 
 
 MODEL_ALONE = frozenset({cross_entropy, margin, dlr})  # objectives that hang on nothing but what they are given
@@ -58,8 +58,8 @@ def wrong_classes(logits: Tensor, y: Tensor) -> Tensor:
     return logits.scatter(1, y[:, None], -torch.inf).argsort(dim=1, descending=True)[:, :-1]
 
 
-def _lead(logits: Tensor, y: Tensor) -> Tensor:
-    """The best other logit less that of y, (B,)."""
+def lead(logits: Tensor, y: Tensor) -> Tensor:
+    """The best other logit less that of y. logits: (B, K), y: (B,) -> (B,)."""
     return logits.scatter(1, y[:, None], -torch.inf).amax(1) - logits.gather(1, y[:, None])[:, 0]
 
 
@@ -120,7 +120,7 @@ def features(centres: Mapping[str, Tensor]) -> Objective:
             # by differences: a matrix product rounds small distances to 0
             d = torch.cdist(features[layer], a.detach(), compute_mode="donot_use_mm_for_euclid_dist")  # (B, K)
             closeness = -d.clamp(min=torch.finfo(d.dtype).tiny).log()  # on a centre finite, and without gradient
-            value = value + _lead(closeness, y)
+            value = value + lead(closeness, y)
         return value, logits
 
     return objective

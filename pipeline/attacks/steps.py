@@ -100,7 +100,7 @@ def sign_steps(
         if decay is not None:
             along = grad / grad.abs().sum(dim=(1, 2, 3), keepdim=True).clamp(min=torch.finfo(grad.dtype).tiny)  # no gradient: 0
             along = along if before is None else decay * before + along
-        return (x_adv + step_size * along.sign()).clamp(low, high), along
+        return torch.add(x_adv, along.sign(), alpha=step_size).clamp(low, high), along
 
     def together(x: Tensor, y: Tensor, x_adv: Tensor) -> Tensor:
         """The same images make all their steps at once."""
@@ -120,15 +120,15 @@ def sign_steps(
         taken = torch.zeros_like(waiting)  # steps
         while len(waiting):
             rows = waiting[:batch_size]
-            at, label = x_adv[rows], y[rows]
+            at, label, lowest, highest, made = (whole.index_select(0, rows) for whole in (x_adv, y, low, high, taken))
             grad, logits = gradient(model, at, label, objective)
             right = logits.argmax(1) == label
-            moved, along = step(at, grad, None if momentum is None else momentum[rows], low[rows], high[rows])
-            x_adv[rows] = torch.where(right[:, None, None, None], moved, at)
+            moved, along = step(at, grad, None if momentum is None else momentum.index_select(0, rows), lowest, highest)
+            x_adv.index_copy_(0, rows, torch.where(right[:, None, None, None], moved, at))
             if momentum is not None:
-                momentum[rows] = along
-            taken[rows] += 1
-            going = rows[right & (taken[rows] < steps)]
+                momentum.index_copy_(0, rows, along)
+            taken.index_copy_(0, rows, made + 1)
+            going = rows[right & (made + 1 < steps)]
             done(len(rows) - len(going))
             waiting = torch.cat([going, waiting[len(rows) :]])
         return x_adv

@@ -56,6 +56,15 @@ def _taps(height: int, width: int) -> Tensor:
     return (3 * (y - y[:, None] + 1) + x - x[:, None] + 1).flatten()
 
 
+@cache
+def _inside(height: int, width: int) -> Tensor:
+    """By tap and pixel, 1 where the pixel that the tap leads to lies in the image, else 0: (9, 1, H W)."""
+    taps = torch.zeros(9, height, width)
+    for i in range(9):
+        taps[i, max(1 - i // 3, 0) : height + min(1 - i // 3, 0), max(1 - i % 3, 0) : width + min(1 - i % 3, 0)] = 1
+    return taps.flatten(1)[:, None]
+
+
 class _FromGrey(torch.autograd.Function):
     """x (B, 1, H, W), weight (D, 1, 3, 3) -> (B, D, H, W)."""
 
@@ -70,9 +79,13 @@ class _FromGrey(torch.autograd.Function):
         to_x = to_weight = None
         if ctx.needs_input_grad[0]:
             count, _, height, width = x.shape
-            shares = (weight.flatten(1).t() @ grad.permute(0, 2, 3, 1).reshape(-1, len(weight)).t()).view(9, count, height, width)
-            spread = [F.pad(share, (i % 3, 2 - i % 3, i // 3, 2 - i // 3)) for i, share in enumerate(shares)]
-            to_x = sum(spread[1:], spread[0])[:, None, 1:-1, 1:-1]
+            shares = weight.flatten(1).t() @ grad.permute(0, 2, 3, 1).reshape(-1, len(weight)).t()  # (9, B H W)
+            shares.view(9, count, height * width).mul_(_inside(height, width))
+            margin, pixels = width + 1, count * height * width  # all images in one row, a tap is a shift along it
+            flat = shares.new_zeros(pixels + 2 * margin)
+            for i, share in enumerate(shares):
+                flat.narrow(0, margin + (i // 3 - 1) * width + i % 3 - 1, pixels).add_(share)
+            to_x = flat.narrow(0, margin, pixels).view(count, 1, height, width)
         if ctx.needs_input_grad[1]:
             to_weight = conv2d_weight(x, weight.shape, grad, padding=1)
         return to_x, to_weight
