@@ -99,10 +99,14 @@ def test_an_objective_is_recorded_with_the_passes(objective: Objective) -> None:
     assert not twin.logits.recordings
 
 
-def test_an_objective_of_one_batch_is_not_recorded_with_the_passes() -> None:
+def test_what_hangs_on_more_than_the_model_is_not_recorded_with_the_passes() -> None:
     twin, x, y = Replayed(nn.Flatten()), torch.rand(40, 1, 2, 5), torch.arange(40) % 10
     steps.gradient(twin, x, y, divergence_from(torch.zeros(40, 10)))
     assert not twin.others  # it would be kept for ever
+    grad, logits = steps.gradient(twin, x, y, cross_entropy)
+    assert list(twin.others) == [cross_entropy]
+    for ours, expected in zip((grad, logits), steps.gradient(twin.network, x, y, cross_entropy), strict=True):
+        assert torch.equal(ours, expected)
 
 
 @needs_gpu

@@ -1,15 +1,14 @@
 """What the attacks share: one gradient, a model that is left as it was found, and the loop of the l-inf attacks by sign steps."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.attacks.objective import MODEL_ALONE, Objective
-from pipeline.models.replayed import Replayed
 
 Stop = Literal["never", "sample", "batch"]
 Done = Callable[[float], object]  # told how many more images, or parts of them, are done, for a progress bar
@@ -17,6 +16,16 @@ Done = Callable[[float], object]  # told how many more images, or parts of them,
 
 def nobody(count: float) -> None:
     """A `Done` that nobody watches."""
+
+
+@runtime_checkable
+class Records(Protocol):
+    """A model that records on a GPU what is done with its network (pipeline/models/replayed.py)."""
+
+    network: nn.Module
+
+    def recorded(self, name: Hashable, work: Callable[..., tuple[Tensor, ...]], *inputs: Tensor) -> tuple[Tensor, ...]:
+        """work(*inputs), recorded under that name."""
 
 
 @contextmanager
@@ -39,7 +48,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 def gradient(model: nn.Module, x: Tensor, y: Tensor, objective: Objective) -> tuple[Tensor, Tensor]:
     """d objective / d x per image (B, C, H, W), and the logits (B, K). No gradient reaches the model's parameters."""
-    if isinstance(model, Replayed) and objective in MODEL_ALONE:
+    if isinstance(model, Records) and objective in MODEL_ALONE:
         grad, logits = model.recorded(objective, partial(_gradient, model.network, objective=objective), x, y)
         return grad, logits
     return _gradient(model, x, y, objective)
