@@ -66,12 +66,13 @@ class Subject(NamedTuple):
     classes: int
     eps: float
     threads: int
+    precision: Precision
     sizes: Mapping[str, int]
 
 
 def digits_subject(params: Params, eps: float, chosen: argparse.Namespace, device: torch.device) -> Subject:
-    """The models of make repro, with its images, batch size and threads; C&W and AutoAttack in full."""
-    splits, evaluation = load_splits("data/digits.npz"), params.datasets["digits"].evaluation
+    """The models of make repro, with its images, batch size, threads and precision; C&W and AutoAttack in full."""
+    splits, evaluation, compute = load_splits("data/digits.npz"), params.datasets["digits"].evaluation, params.compute
     count = QUICK_DIGITS if chosen.quick else len(splits.test.images)
     sizes = {"images": count, "cw_images": evaluation.cw_images, "autoattack_images": count, "batch": evaluation.batch_size}
     sizes |= {
@@ -83,18 +84,20 @@ def digits_subject(params: Params, eps: float, chosen: argparse.Namespace, devic
         sizes |= {name: vars(chosen)[name] for name in ("cw_steps", "autoattack_steps", "queries")}
     models = {name: Path("models/digits", method, "0.pt") for name, method in METHODS.items()}
     images, labels = _test(splits.test.images, splits.test.labels, device)
-    return Subject("small_cnn", "digits", models, images, labels, len(splits.classes), eps, params.compute.threads, sizes)
+    how = (compute.threads, chosen.precision or compute.attack_precision, sizes)
+    return Subject("small_cnn", "digits", models, images, labels, len(splits.classes), eps, *how)
 
 
 def network_subject(params: Params, network: str, chosen: argparse.Namespace, device: torch.device) -> Subject:
     """A network of the papers, trained here where it is not yet."""
     splits, source = load_images(network, chosen.data), chosen.data.name if chosen.data else "enlarged-digits"
     eps = EPS[network] if chosen.eps is None else chosen.eps
+    precision = chosen.precision or best_precision(device)
     brief = {"images": min(chosen.train_images, len(splits.train.images)), "epochs": chosen.epochs, "eps": eps}
-    how = {"batch_size": chosen.train_batch, "precision": chosen.precision}
+    how = {"batch_size": chosen.train_batch, "precision": precision}
     models = trained_models(params, network, splits, device, source=source, **brief, **how)
     images, labels = _test(splits.test.images, splits.test.labels, device)
-    about = (images, labels, len(splits.classes), eps, chosen.threads, vars(chosen))
+    about = (images, labels, len(splits.classes), eps, chosen.threads, precision, vars(chosen))
     return Subject(network, source, models, *about)
 
 
@@ -182,7 +185,7 @@ def measure_subject(
     peak = quick_peak(subject.images.device, "fp32")
     for name, path in subject.models.items():
         small = task_of(subject, path, "pgd", chosen.c)
-        own = victims(small.model, small.x, chosen.precision)
+        own = victims(small.model, small.x, subject.precision)
         for library, warm_up in runs(params, subject, "pgd", libraries, own).items():  # what is imported and allocated once
             for _ in range(2 if library in own else 1):  # and on a GPU recorded, when a size of batch comes again
                 warm_up(small._replace(x=small.x[: small.batch_size], y=small.y[: small.batch_size]))
@@ -263,8 +266,8 @@ def report(rows: pd.DataFrame) -> Report:
         "ratio per repeat, median and quartiles.",
         "floor: what the FLOPs of all steps for all images take at the peak of a matrix product in fp32 on the same threads; "
         "images that are broken early need not make all of them. None for AutoAttack: its steps hang on what falls when.",
-        "The libraries run in fp32; ours in the precision below, and where that is bf16 in fp32 too. All are judged in fp32.",
-        "small_cnn: the models of make repro, settings in full, on the threads that params.yaml says.",
+        f"The libraries run in fp32; ours in bf16 where a row has {OURS_FP32} too, else in fp32. All are judged in fp32.",
+        "small_cnn: the models of make repro, settings in full, threads and precision as params.yaml has them.",
         "What the last run, whose conditions are below, was not asked for stands as an earlier one found it.",
     ]
     return Report("attacks", "Attacks beside foolbox, ART and torchattacks", rows, {"": table}, notes, targets)
@@ -282,17 +285,20 @@ def arguments() -> argparse.ArgumentParser:
         "--digits-eps",
         type=float,
         nargs="+",
-        default=[0.1, 0.15],
+        default=[0.1, 0.15, 0.3],
         help="on the digits run (default: %(default)s)",
     )
-    parser.add_argument("--precision", choices=["fp32", "bf16"], help="of ours (default: bf16 where there is hardware for it)")
+    parser.add_argument(
+        "--precision",
+        choices=["fp32", "bf16"],
+        help="of ours (default: of the digits run as in params.yaml, else bf16 where there is hardware for it)",
+    )
     parser.add_argument("--c", type=float, default=1.0, help="constant of C&W (default: %(default)s)")
     return parser
 
 
 def main() -> None:
     chosen, device = parse(arguments(), SIZES)
-    chosen.precision = chosen.precision or best_precision(device)
     known, params = start(chosen, device), load_params()
     libraries = [name for name in chosen.libraries if not lacking(name)]
     for name in set(chosen.libraries) - set(libraries):

@@ -17,7 +17,10 @@ LIBRARIES = ("torch", "torchvision", "numpy", "foolbox", "adversarial-robustness
 
 
 def device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{_cpu()}, {os.cpu_count()} cores"
+    """With what tells CPUs of one name apart: a host may call all of its own "AMD EPYC"."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{_cpu()}, {os.cpu_count()} cores" + (", bf16" if has_bf16(device) else "")
 
 
 def folder_name(device: torch.device) -> str:

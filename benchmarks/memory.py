@@ -47,9 +47,10 @@ def work_of(part: str, network: str, what: str, chosen: argparse.Namespace, devi
     model, x = blank_network(network, device, chosen.images)
     task = Task(model.eval(), x, model(x[:1]).argmax(1).expand(len(x)), "linf", EPS, 10, seed=0, batch_size=chosen.evaluation_batch)
     sizes = {"autoattack_steps": SHORT, "queries": chosen.queries, "cw_steps": SHORT}
-    subject = attacks.Subject(network, "noise", {}, x, task.y, 10, EPS, 0, sizes)
+    precision = best_precision(device)
+    subject = attacks.Subject(network, "noise", {}, x, task.y, 10, EPS, 0, precision, sizes)
     libraries = [] if what == attacks.OURS else [what]
-    own = attacks.victims(model, x, best_precision(device))
+    own = attacks.victims(model, x, precision)
     return partial(attacks.runs(params, subject, part, libraries, own)[what], task)
 
 

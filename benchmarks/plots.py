@@ -24,6 +24,7 @@ def steps_figure(rows: pd.DataFrame, limits: Mapping[str, Mapping[str, float]]) 
                 ax.plot([place - 0.3, place + 0.3], [limit] * 2, color=COLOURS[3])
         ax.axhline(1, color="0.6", linewidth=0.8, zorder=0)
         ax.set_xticks(range(rows["loss"].nunique()), list(rows["loss"].unique()))
+        ax.set_xlim(-0.5, rows["loss"].nunique() - 0.5)
         ax.set_title(f"{network}: dot and bar, median and quartiles; line, limit", fontsize=8)
     figure.supylabel("step, times that of cross entropy", fontsize=9)
     return figure
