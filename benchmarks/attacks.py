@@ -93,7 +93,8 @@ def network_subject(params: Params, network: str, chosen: argparse.Namespace, de
     splits, source = load_images(network, chosen.data), chosen.data.name if chosen.data else "enlarged-digits"
     eps = EPS[network] if chosen.eps is None else chosen.eps
     precision = chosen.precision or best_precision(device)
-    brief = {"images": min(chosen.train_images, len(splits.train.images)), "epochs": chosen.epochs, "eps": eps}
+    brief = {"images": min(chosen.train_images, len(splits.train.images)), "epochs": chosen.epochs}
+    brief["eps"] = eps if chosen.adversary_eps is None else chosen.adversary_eps
     how = {"batch_size": chosen.train_batch, "precision": precision}
     models = trained_models(params, network, splits, device, source=source, **brief, **how)
     images, labels = _test(splits.test.images, splits.test.labels, device)
@@ -281,6 +282,9 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--libraries", nargs="*", choices=LIBRARIES, default=list(LIBRARIES), help="default: %(default)s")
     parser.add_argument("--data", type=Path, help="folder of train-*.parquet and test-*.parquet (default: digits, enlarged)")
     parser.add_argument("--eps", type=float, help="on the networks, l-inf (default: 0.1 on conv6, 8/255 on resnet110)")
+    parser.add_argument(
+        "--adversary-eps", type=float, help="of the networks' adversarial training (default: the one they are attacked at)"
+    )
     parser.add_argument(
         "--digits-eps",
         type=float,
