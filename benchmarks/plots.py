@@ -33,13 +33,15 @@ def steps_figure(rows: pd.DataFrame, limits: Mapping[str, Mapping[str, float]]) 
 def attacks_figure(rows: pd.DataFrame) -> Figure:
     """A panel per network and model, a group of bars per attack and eps, a bar per library: median seconds over those of ours.
     rows: of attacks.csv."""
-    rows = rows.assign(attack=rows["attack"] + "\n" + rows["eps"].map("{:g}".format))
+    short = rows["attack"].replace("autoattack", "AA")  # or the names would run into each other
+    rows = rows.assign(attack=short + "\n" + rows["eps"].map("{:.2g}".format))
     panels = rows.groupby(["network", "model"], sort=False)
-    libraries, attacks = list(rows["library"].unique()), list(rows["attack"].unique())
+    libraries = list(rows["library"].unique())
     networks = list(rows["network"].unique())
     figure = Figure(figsize=(13, 2.6 * len(networks)), layout="constrained")
     axes = figure.subplots(len(networks), 3, squeeze=False, sharey=True).ravel()
     for ax, ((network, model), group) in zip(axes, panels, strict=False):
+        attacks = list(group["attack"].unique())
         seconds = group.groupby(["attack", "library"])["seconds"].median().unstack().reindex(index=attacks, columns=libraries)
         for place, library in enumerate(libraries):
             at = [row + 0.8 * (place + 0.5) / len(libraries) - 0.4 for row in range(len(attacks))]
@@ -50,5 +52,5 @@ def attacks_figure(rows: pd.DataFrame) -> Figure:
         ax.tick_params(axis="x", labelsize=7)
         ax.set_title(f"{network}, {model}", fontsize=9)
     axes[0].legend(fontsize=7)
-    figure.supylabel("seconds, over ours", fontsize=9)
+    figure.supylabel("seconds, over ours; AA: AutoAttack", fontsize=9)
     return figure
