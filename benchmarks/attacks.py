@@ -24,11 +24,11 @@ from benchmarks.peers import LIBRARIES, Options, Task, lacking, left
 from benchmarks.results import Report, Target, parse, run_main, start, write
 from benchmarks.subjects import EPS, METHODS, NETWORKS, load_images, trained_models
 from pipeline.attacks import ATTACKS, ITERATED
-from pipeline.config import Params, load_params
 from pipeline.data.batches import to_float
 from pipeline.data.image_set import load_splits
 from pipeline.evaluation.robustness import Trial, Victim, attackable, attacked, predict
 from pipeline.jobs.learner import load_model
+from pipeline.params.schema import Params, load_params
 
 ATTACK_NAMES = ["pgd", "bim", "mim", "cw", "autoattack"]
 OURS, OURS_FP32 = "ours", "ours in fp32"

@@ -23,15 +23,15 @@ from benchmarks.measure import Size, timed
 from benchmarks.peers import Task, art_classifier, art_images, by_batch, lacking, left
 from benchmarks.results import Report, Target, parse, run_main, start, write
 from pipeline.attacks.apgd import Norm
-from pipeline.choices import AttackChoice
-from pipeline.config import Params, load_params
 from pipeline.data.batches import to_float
 from pipeline.data.image_set import Splits, load_splits
 from pipeline.evaluation.robustness import Trial, Victim, attackable, attacked, predict
 from pipeline.evaluation.worst_case import in_turn
-from pipeline.files import content_key
 from pipeline.jobs.learner import load_model
 from pipeline.jobs.verdict import autoattack_parts
+from pipeline.params.choices import AttackChoice
+from pipeline.params.schema import Params, load_params
+from pipeline.runtime.files import content_key
 
 STEPS, QUERIES, P_INIT = 100, 5000, 0.8  # of the `standard` version of arXiv:2003.01690, for the other libraries
 OWN = {"ours": "standard", "ours_inner": "standard", "ours_rapid": "rapid"}  # as params.yaml names them, `autoattack`

@@ -21,13 +21,13 @@ from benchmarks.peers import Task, left
 from benchmarks.results import Report, parse, run_main, start, write
 from benchmarks.subjects import blank_network, data_for, first_of, load_images
 from benchmarks.training import FLIP, PAD
-from pipeline.config import Params, load_params
 from pipeline.data.batches import to_float
 from pipeline.data.image_set import Splits
 from pipeline.evaluation.robustness import attackable
 from pipeline.jobs.learner import new_learner, train
-from pipeline.lookups import LOOKUPS
 from pipeline.models.network import Network
+from pipeline.params.lookups import LOOKUPS
+from pipeline.params.schema import Params, load_params
 
 NETWORK = "resnet110"
 DEFENCES = ["softmax_fs", "pcl_deep", "hcp", "madry"]  # methods of params.yaml; the first is what the others start from

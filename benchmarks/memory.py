@@ -16,7 +16,7 @@ from benchmarks.measure import Size, child_json
 from benchmarks.peers import LIBRARIES, Task, lacking
 from benchmarks.results import Report, Target, parse, run_main, start, write
 from benchmarks.subjects import LOSSES, NETWORKS, blank_network, load_images
-from pipeline.config import load_params
+from pipeline.params.schema import load_params
 
 GB = 1e9
 EVALUATION_GB = 1.5  # for images of CIFAR-10's size

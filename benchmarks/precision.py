@@ -18,13 +18,13 @@ from benchmarks.machine import Precision
 from benchmarks.measure import Size
 from benchmarks.results import Report, Target, parse, run_main, start, write
 from pipeline.attacks import ATTACKS
-from pipeline.checkpoint import load_weights
-from pipeline.config import Params, load_params
 from pipeline.data.image_set import Splits, load_splits
 from pipeline.evaluation.robustness import attackable, measure, summary_metrics, trials
 from pipeline.jobs.learner import new_learner, test_images, train
-from pipeline.lookups import LOOKUPS
 from pipeline.models.network import Network
+from pipeline.params.lookups import LOOKUPS
+from pipeline.params.schema import Params, load_params
+from pipeline.runtime.checkpoint import load_weights
 
 DATASET = "digits"
 SIZES = {"seeds": Size(2, 4, 8, "of weights, prototypes and batches"), "epochs": Size(1, 20, 20, "of each training")}

@@ -12,8 +12,8 @@ import torch
 
 from benchmarks.machine import conditions, folder_name
 from benchmarks.measure import Size, add_sizes, fill_sizes
-from pipeline.device import set_up_device
-from pipeline.files import atomic_path
+from pipeline.runtime.device import set_up_device
+from pipeline.runtime.files import atomic_path
 
 METRICS = Path("metrics/benchmarks")
 QUICK = Path(".ckpt/bench/quick")  # what --quick measures is no result

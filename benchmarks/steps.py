@@ -15,10 +15,10 @@ from benchmarks.machine import best_precision
 from benchmarks.measure import Size, between, quartiles, rounds, timed
 from benchmarks.results import Report, Target, parse, run_main, start, write
 from benchmarks.subjects import BASE, LAYERS, LOSSES, NETWORKS, STEP_LIMITS, blank_network, data_for, load_images, recipe_for
-from pipeline.config import Params, load_params
 from pipeline.data.batches import to_float
 from pipeline.data.image_set import Splits
 from pipeline.jobs.learner import new_learner, on_device
+from pipeline.params.schema import Params, load_params
 from pipeline.training.adversary import clean_only
 from pipeline.training.finite import check_parameters
 from pipeline.training.loop import step

@@ -11,16 +11,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.machine import Precision
-from pipeline.checkpoint import load_weights, save_state
-from pipeline.choices import AttackChoice, NetworkChoice
-from pipeline.config import Dataset, Method, Params
 from pipeline.data.digits import sklearn_digits
 from pipeline.data.image_set import ImageSet, Splits
 from pipeline.data.parquet_files import parquet
 from pipeline.data.splits import make_splits
-from pipeline.files import content_key
 from pipeline.jobs.learner import build_network, new_learner, train
 from pipeline.models.network import Network
+from pipeline.params.choices import AttackChoice, NetworkChoice
+from pipeline.params.schema import Dataset, Method, Params
+from pipeline.runtime.checkpoint import load_weights, save_state
+from pipeline.runtime.files import content_key
 
 LAYERS = ["layer3", "layer4", "layer5"]  # where the losses are
 NETWORKS = {  # those of the PCL paper, table 1

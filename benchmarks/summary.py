@@ -12,8 +12,8 @@ import pandas as pd
 from benchmarks.plots import attacks_figure, steps_figure
 from benchmarks.results import METRICS
 from benchmarks.subjects import STEP_LIMITS
-from pipeline.files import atomic_path
 from pipeline.reporting.figures import save
+from pipeline.runtime.files import atomic_path
 
 ORDER = ["steps", "training", "attacks", "memory", "floor", "repro", "autoattack", "precision", "defences"]
 

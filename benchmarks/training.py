@@ -19,10 +19,10 @@ from benchmarks.machine import best_precision
 from benchmarks.measure import Size, quartiles, rounds, timed
 from benchmarks.results import Report, Target, parse, run_main, start, write
 from benchmarks.subjects import NETWORKS, blank_network, data_for, load_images, recipe_for
-from pipeline.config import Params, load_params
 from pipeline.data.batches import training_batches
 from pipeline.data.image_set import ImageSet, Splits
 from pipeline.jobs.learner import new_learner, on_device
+from pipeline.params.schema import Params, load_params
 from pipeline.training.adversary import clean_only
 from pipeline.training.loop import run_epoch
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from pipeline.config import load_params
+from pipeline.params.schema import load_params
 from pipeline.tracking import complaints, log_size, spool, stage_lives, store_uri, wake_writer
 from pipeline.tracking_writer import open_store
 

@@ -1,6 +1,6 @@
 """Stage attack: python -m stages.attack DATASET METHOD SEED."""
 
-from pipeline.cli import run_stage
+from pipeline.runtime.cli import run_stage
 
 
 def main(dataset: str, method: str, seed: int) -> None:
@@ -10,11 +10,11 @@ def main(dataset: str, method: str, seed: int) -> None:
 
     Then the verdict: AutoAttack and one who knows the defence, at the data set's headline eps, and signs of masked gradients.
     Writes outcomes by image, measurements and the worst images to data/verdict/DATASET/METHOD/SEED."""
-    from pipeline.config import load_params
-    from pipeline.distributed import process_group
     from pipeline.jobs.attack import attack_model
     from pipeline.jobs.verdict import judge_model
-    from pipeline.lookups import LOOKUPS
+    from pipeline.params.lookups import LOOKUPS
+    from pipeline.params.schema import load_params
+    from pipeline.runtime.distributed import process_group
 
     with process_group():
         params = load_params(lookups=LOOKUPS)

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from pipeline.cli import run_stage
+from pipeline.runtime.cli import run_stage
 
 
 def main() -> None:
     """A picture for each model's card in the report, metrics/cards/DATASET/METHOD.png: accuracy against eps, what each attack
     broke, noise, features, worst examples; from data/attacks, data/verdict and metrics/tables."""
-    from pipeline.config import load_params
+    from pipeline.params.schema import load_params
     from pipeline.reporting.cards import save_cards
 
     params = load_params()

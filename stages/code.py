@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from pipeline.cli import run_stage
-from pipeline.files import file_digest
-from pipeline.imports import import_graph, sources
+from pipeline.params.code import import_graph, sources
+from pipeline.runtime.cli import run_stage
+from pipeline.runtime.files import file_digest
 
 
 def main() -> None:

@@ -3,13 +3,13 @@
 import json
 from pathlib import Path
 
-from pipeline.cli import run_stage
-from pipeline.config import load_params, pick
 from pipeline.data.contact_sheet import contact_sheet
 from pipeline.data.image_set import save_splits
 from pipeline.data.sources import SOURCES
 from pipeline.data.splits import make_splits, summarise
-from pipeline.lookups import LOOKUPS
+from pipeline.params.lookups import LOOKUPS
+from pipeline.params.schema import load_params, pick
+from pipeline.runtime.cli import run_stage
 
 
 def main(name: str) -> None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline.cli import run_stage
+from pipeline.runtime.cli import run_stage
 
 
 def main() -> None:
@@ -10,7 +10,7 @@ def main() -> None:
     metrics/tables."""
     import pandas as pd
 
-    from pipeline.config import load_params
+    from pipeline.params.schema import load_params
     from pipeline.reporting.embeddings import depth_rows, loss_rows, tsne_figure
     from pipeline.reporting.figures import FIGURE3_METHODS, critical_difference_figure, features_figure, noise_figure, save
     from pipeline.reporting.measurements import load_planes

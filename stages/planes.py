@@ -1,15 +1,15 @@
 """Stage planes: python -m stages.planes DATASET METHOD."""
 
-from pipeline.cli import run_stage
+from pipeline.runtime.cli import run_stage
 
 
 def main(dataset: str, method: str) -> None:
     """Trains a method with a penultimate layer of two units (pcl figures 1 and 6). Writes data/planes/DATASET/METHOD.npz. Killed,
     it goes on from its last epoch."""
-    from pipeline.config import load_params
-    from pipeline.distributed import process_group
     from pipeline.jobs.planes import train_plane
-    from pipeline.lookups import LOOKUPS
+    from pipeline.params.lookups import LOOKUPS
+    from pipeline.params.schema import load_params
+    from pipeline.runtime.distributed import process_group
 
     with process_group():
         train_plane(load_params(lookups=LOOKUPS), dataset, method)

@@ -2,19 +2,19 @@
 
 from pathlib import Path
 
-from pipeline.cli import run_stage
+from pipeline.runtime.cli import run_stage
 
 
 def main() -> None:
     """One page, metrics/report.html, and the same as Markdown: the verdict on every method, a card a model, which claims of the
     papers hold, tables, figures, statistics, how it was made; from the files in metrics/. MLflow gets all of them as artifacts."""
-    from pipeline.config import load_params
-    from pipeline.files import content_key
+    from pipeline.params.schema import load_params
     from pipeline.reporting.html import Page
     from pipeline.reporting.markdown import schedule_text
     from pipeline.reporting.outcomes import Strengths
     from pipeline.reporting.published import load_published, published_epochs
     from pipeline.reporting.report import Run, report, report_markdown
+    from pipeline.runtime.files import content_key
     from pipeline.tracking import track
 
     params = load_params()

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import yaml
 
-from pipeline.cli import run_stage
-from pipeline.config import load_params, pick
-from pipeline.settings import item_settings
+from pipeline.params.items import item_settings
+from pipeline.params.schema import load_params, pick
+from pipeline.runtime.cli import run_stage
 
 
 def main(dataset: str) -> None:

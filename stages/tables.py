@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from pipeline.cli import run_stage
+from pipeline.runtime.cli import run_stage
 
 
 def main() -> None:
     """The tables of both papers with published and measured values, the Friedman and Nemenyi tests, what every method keeps
     (metrics/tables, metrics/summary.json), from data/attacks, data/verdict, data/transfer and data/cost."""
-    from pipeline.config import load_params
+    from pipeline.params.schema import load_params
     from pipeline.reporting.markdown import schedule_text
     from pipeline.reporting.measurements import load_cost, load_transfer
     from pipeline.reporting.outcomes import Strengths, load_cells

@@ -1,15 +1,15 @@
 """Stage transfer: python -m stages.transfer DATASET SEED."""
 
-from pipeline.cli import run_stage
+from pipeline.runtime.cli import run_stage
 
 
 def main(dataset: str, seed: int) -> None:
     """Makes adversarial images on each of transfer.sources and shows them to every method of the run (pcl tables 3 and 13). Writes
     data/transfer/DATASET/SEED.csv."""
-    from pipeline.config import load_params
-    from pipeline.distributed import process_group
     from pipeline.jobs.transfer import transfer_attacks
-    from pipeline.lookups import LOOKUPS
+    from pipeline.params.lookups import LOOKUPS
+    from pipeline.params.schema import load_params
+    from pipeline.runtime.distributed import process_group
 
     with process_group():
         transfer_attacks(load_params(lookups=LOOKUPS), dataset, seed)

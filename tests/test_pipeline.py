@@ -23,9 +23,9 @@ from conftest import ROOT
 from pydantic import BaseModel
 
 from pipeline import config
-from pipeline.config import load_params
 from pipeline.evaluation.robustness import attacked
-from pipeline.lookups import LOOKUPS
+from pipeline.params.lookups import LOOKUPS
+from pipeline.params.schema import load_params
 from stages import settings
 
 BIN = Path(sys.executable).parent

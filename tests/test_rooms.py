@@ -9,7 +9,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from pipeline.imports import NO_RESULTS, import_graph, sources
+from pipeline.params.code import NO_RESULTS, import_graph, sources
 from stages.code import main as write_code
 
 ROOMS = {  # room: what else of ours it may import; data flows one way

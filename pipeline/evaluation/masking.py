@@ -10,8 +10,8 @@ from torch import Generator, Tensor, nn
 from pipeline.attacks.objective import Objective, cross_entropy
 from pipeline.attacks.pgd import pgd
 from pipeline.attacks.steps import evaluating, gradient
-from pipeline.distributed import by_turns
 from pipeline.evaluation.robustness import predict
+from pipeline.runtime.distributed import by_turns
 
 FLAT_RATIO = 0.5  # of the largest change in a random direction; along the gradient's sign a smooth loss rises several times that
 NOTICED = 0.01  # a random direction changes the loss if by this share of it: above the rounding of float32 logits

@@ -13,11 +13,11 @@ from tqdm import tqdm
 
 from pipeline.attacks.objective import lead
 from pipeline.attacks.steps import evaluating
-from pipeline.distributed import by_turns
 from pipeline.models.folded import CLOSE, Folded
 from pipeline.models.half import Half
 from pipeline.models.network import Network
 from pipeline.models.replayed import replayed
+from pipeline.runtime.distributed import by_turns
 
 Attack = Callable[..., Tensor]  # (model, x, y, eps, *, generator, batch_size, done) -> x_adv
 ROUNDING = {"fp32": 10 * CLOSE, "bf16": 0.25}  # generous: small_cnn's adversarial images differ by 0.02 at most in bf16

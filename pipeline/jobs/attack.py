@@ -13,10 +13,7 @@ from pipeline.attacks import AIMED, ATTACKS, ITERATED
 from pipeline.attacks.cw import cw
 from pipeline.attacks.mim import mim
 from pipeline.attacks.objective import joint, joint_targeted
-from pipeline.config import Dataset, Evaluation, Params, pick
 from pipeline.data.image_set import load_splits
-from pipeline.device import set_up_device
-from pipeline.distributed import check_same, is_main
 from pipeline.evaluation.robustness import (
     Attack,
     Trial,
@@ -27,8 +24,11 @@ from pipeline.evaluation.robustness import (
     summary_metrics,
     trials,
 )
-from pipeline.files import atomic_path, content_key
 from pipeline.jobs.learner import load_model, test_images
+from pipeline.params.schema import Dataset, Evaluation, Params, pick
+from pipeline.runtime.device import set_up_device
+from pipeline.runtime.distributed import check_same, is_main
+from pipeline.runtime.files import atomic_path, content_key
 from pipeline.tracking import track
 from pipeline.training.criterion import Criterion
 

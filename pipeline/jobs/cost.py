@@ -9,13 +9,13 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from pipeline.config import Dataset, Params, pick
 from pipeline.data.batches import training_batches
 from pipeline.data.image_set import Splits, load_splits
-from pipeline.device import set_up_device
-from pipeline.distributed import is_main
-from pipeline.files import atomic_path
 from pipeline.jobs.learner import method_adversary, new_learner, on_device
+from pipeline.params.schema import Dataset, Params, pick
+from pipeline.runtime.device import set_up_device
+from pipeline.runtime.distributed import is_main
+from pipeline.runtime.files import atomic_path
 from pipeline.training.loop import run_epoch
 
 

@@ -9,15 +9,15 @@ import torch
 from torch import Generator, Tensor
 
 from pipeline.attacks import ATTACKS
-from pipeline.checkpoint import load_state
-from pipeline.config import Dataset, Method, TrainingData, pick
 from pipeline.data.batches import to_float, training_batches
 from pipeline.data.image_set import ImageSet, Splits
-from pipeline.distributed import world_size
 from pipeline.evaluation.accuracy import accuracy
 from pipeline.losses import LOSSES
 from pipeline.models import NETWORKS, Ensemble, Network
 from pipeline.models.replayed import replayed
+from pipeline.params.schema import Dataset, Method, TrainingData, pick
+from pipeline.runtime.checkpoint import load_state
+from pipeline.runtime.distributed import world_size
 from pipeline.training.adversary import Adversary, attacked_in_parts, clean_only, mixed_with_attacked
 from pipeline.training.criterion import Criterion, build_criterion
 from pipeline.training.ema import MovingAverage

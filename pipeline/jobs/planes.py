@@ -9,13 +9,13 @@ import numpy as np
 from torch import Tensor
 
 from pipeline.attacks import ATTACKS
-from pipeline.config import Dataset, Method, Params, pick
 from pipeline.data.image_set import load_splits
-from pipeline.device import set_up_device
-from pipeline.distributed import is_main
 from pipeline.evaluation.robustness import Trial, attackable, attacked, clean_features, predict, progress
-from pipeline.files import atomic_path, content_key
 from pipeline.jobs.learner import new_learner, test_images, train
+from pipeline.params.schema import Dataset, Method, Params, pick
+from pipeline.runtime.device import set_up_device
+from pipeline.runtime.distributed import is_main
+from pipeline.runtime.files import atomic_path, content_key
 from pipeline.training.state import Learner, Row
 
 PENULTIMATE = "layer5"

@@ -8,13 +8,13 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.checkpoint import load_weights, save_state
-from pipeline.config import Dataset, Method, Params, pick
 from pipeline.data.image_set import load_splits
-from pipeline.device import set_up_device
-from pipeline.distributed import check_same, is_main
-from pipeline.files import atomic_path, content_key
 from pipeline.jobs.learner import new_learner, train
+from pipeline.params.schema import Dataset, Method, Params, pick
+from pipeline.runtime.checkpoint import load_weights, save_state
+from pipeline.runtime.device import set_up_device
+from pipeline.runtime.distributed import check_same, is_main
+from pipeline.runtime.files import atomic_path, content_key
 from pipeline.tracking import TrackedRun, track
 from pipeline.training.loop import best_row
 from pipeline.training.state import Row

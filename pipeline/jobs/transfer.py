@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
-from pipeline.config import Dataset, Params, pick
 from pipeline.data.image_set import load_splits
-from pipeline.device import set_up_device
-from pipeline.distributed import is_main
 from pipeline.evaluation.robustness import attackable, trials
 from pipeline.evaluation.transfer import transfer
-from pipeline.files import atomic_path
 from pipeline.jobs.attack import cw_trials, linf_attacks
 from pipeline.jobs.learner import load_model, test_images
+from pipeline.params.schema import Dataset, Params, pick
+from pipeline.runtime.device import set_up_device
+from pipeline.runtime.distributed import is_main
+from pipeline.runtime.files import atomic_path
 
 
 def transfer_attacks(params: Params, dataset: str, seed: int) -> None:

@@ -18,12 +18,8 @@ from pipeline.attacks import ATTACKS
 from pipeline.attacks.apgd import Norm, apgd, apgd_targeted
 from pipeline.attacks.objective import dlr, features, joint, joint_targeted, margin, targeted_margin
 from pipeline.attacks.pgd import pgd
-from pipeline.choices import AttackChoice
-from pipeline.config import Adaptive, Dataset, Params, pick
 from pipeline.data.batches import to_float
 from pipeline.data.image_set import ImageSet, load_splits
-from pipeline.device import set_up_device
-from pipeline.distributed import check_same, is_main
 from pipeline.evaluation.centres import class_means
 from pipeline.evaluation.masking import masking_numbers
 from pipeline.evaluation.robustness import (
@@ -39,9 +35,13 @@ from pipeline.evaluation.robustness import (
     summary_metrics,
 )
 from pipeline.evaluation.worst_case import in_turn, side_by_side, worst_examples
-from pipeline.files import atomic_path, content_key
 from pipeline.jobs.learner import load_model, on_device, test_images
 from pipeline.models.network import Network
+from pipeline.params.choices import AttackChoice
+from pipeline.params.schema import Adaptive, Dataset, Params, pick
+from pipeline.runtime.device import set_up_device
+from pipeline.runtime.distributed import check_same, is_main
+from pipeline.runtime.files import atomic_path, content_key
 from pipeline.tracking import track
 from pipeline.training.criterion import Criterion
 

@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 from pipeline.attacks.objective import Objective
 from pipeline.attacks.pgd import pgd, random_start
 from pipeline.attacks.steps import evaluating
-from pipeline.distributed import gather_rows, own_part, part_sizes, world_size
+from pipeline.runtime.distributed import gather_rows, own_part, part_sizes, world_size
 from pipeline.training.trades import divergence
 
 Labels = Literal["true", "predicted", "soft"]

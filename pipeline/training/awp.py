@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from pipeline.distributed import sum_over_ranks
+from pipeline.runtime.distributed import sum_over_ranks
 
 NO_ZERO = 1e-12  # a weight on which the loss does not hang has no direction: it stays where it is
 

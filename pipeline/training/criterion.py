@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.distributed import gather_rows, part_sizes
+from pipeline.runtime.distributed import gather_rows, part_sizes
 from pipeline.training.trades import divergence
 
 

@@ -12,8 +12,8 @@ import torch
 from torch import Generator, Tensor
 from tqdm import tqdm
 
-from pipeline.distributed import check_same, gather_rows, is_main, own_part, part_sizes, world_size
 from pipeline.models.replayed import Recorder, Work
+from pipeline.runtime.distributed import check_same, gather_rows, is_main, own_part, part_sizes, world_size
 from pipeline.training.adversary import Adversary
 from pipeline.training.awp import perturbed
 from pipeline.training.finite import FiniteWatch, check_parameters

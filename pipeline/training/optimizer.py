@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from pipeline.distributed import sum_over_ranks, world_size
+from pipeline.runtime.distributed import sum_over_ranks, world_size
 from pipeline.training.sgd import SGD
 
 Settings = Mapping[str, Any]  # lr, momentum, weight_decay, milestones, gamma, clip (may be left out)

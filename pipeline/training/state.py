@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from pipeline.checkpoint import load_state, save_state
 from pipeline.models.network import Network
 from pipeline.models.replayed import Recorder
+from pipeline.runtime.checkpoint import load_state, save_state
 from pipeline.training.criterion import Criterion
 from pipeline.training.ema import MovingAverage
 from pipeline.training.sgd import SGD

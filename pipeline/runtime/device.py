@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import torch
 
-from pipeline.distributed import check_same, world_size
+from pipeline.runtime.distributed import check_same, world_size
 
 
 def set_up_device(device: str, threads: int) -> torch.device:

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from pipeline.attacks import ATTACKS, steps
 from pipeline.attacks.objective import Objective, cross_entropy, dlr, margin
 from pipeline.attacks.steps import evaluating
-from pipeline.config import load_params
 from pipeline.data.digits import sklearn_digits
 from pipeline.data.splits import make_splits
 from pipeline.evaluation.robustness import Trial, attackable, attacked, progress
 from pipeline.jobs.learner import method_adversary, new_learner, on_device
 from pipeline.models import replayed as module
 from pipeline.models.replayed import Recorder, Replayed, filled_size, replayed
+from pipeline.params.schema import load_params
 from pipeline.training.adversary import divergence_from
 from pipeline.training.loop import step
 

@@ -24,9 +24,10 @@ import pipeline.tracking
 import stages.attack
 import stages.data
 import stages.train
-from pipeline.config import load_params
 from pipeline.data.image_set import ImageSet, Splits
-from pipeline.distributed import (
+from pipeline.jobs.learner import method_adversary, new_learner
+from pipeline.params.schema import load_params
+from pipeline.runtime.distributed import (
     by_turns,
     check_same,
     gather_rows,
@@ -37,7 +38,6 @@ from pipeline.distributed import (
     sum_over_ranks,
     world_size,
 )
-from pipeline.jobs.learner import method_adversary, new_learner
 from pipeline.training.loop import fit, run_epoch
 from pipeline.training.state import Learner
 from pipeline.training.synced_norm import with_synced_norms
@@ -301,8 +301,8 @@ def test_stages_by_two_ranks_write_what_one_process_writes(
 
 SCRIPT = """
 import torch, torch.distributed as dist
-from pipeline.cli import run_stage
-from pipeline.distributed import process_group, rank
+from pipeline.runtime.cli import run_stage
+from pipeline.runtime.distributed import process_group, rank
 
 def main(ranks: str) -> None:
     with process_group():
@@ -331,7 +331,7 @@ def test_an_error_ends_all_ranks_with_one_message(failing: str, tmp_path: Path) 
 def test_the_launcher_runs_a_heavy_stage_in_place_of_python(tmp_path: Path) -> None:
     """What it starts is not to start it again."""
     launcher = f"{sys.executable} -c \"import os, sys; print(sys.argv[1:], 'PIPELINE_LAUNCH' in os.environ)\""
-    stage = "from pipeline.cli import run_stage\nrun_stage(lambda dataset, seed: print('here'), dataset='', seed='')\n"
+    stage = "from pipeline.runtime.cli import run_stage\nrun_stage(lambda dataset, seed: print('here'), dataset='', seed='')\n"
     seen = {}
     for name, command in (("train", launcher), ("tables", launcher), ("attack", "nonsense --here")):
         (tmp_path / f"{name}.py").write_text(stage)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import autoattack as benchmark
-from pipeline.choices import AttackChoice
+from pipeline.params.choices import AttackChoice
 
 STEPS, QUERIES = 10, 50
 PARTS = {

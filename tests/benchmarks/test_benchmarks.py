@@ -17,12 +17,12 @@ from torch.optim import SGD
 
 from benchmarks import attacks, autoattack, defences, measure, peers, plain, precision, repro, steps, subjects, summary, training
 from benchmarks.results import Report, Target, fill_sizes, write
-from pipeline.choices import NetworkChoice
-from pipeline.config import load_params
 from pipeline.data.batches import to_float, training_batches
 from pipeline.data.image_set import ImageSet, Splits
 from pipeline.evaluation.robustness import attackable
 from pipeline.jobs.learner import new_learner
+from pipeline.params.choices import NetworkChoice
+from pipeline.params.schema import load_params
 
 CPU = torch.device("cpu")
 SMALL = {"name": "small_cnn", "widths": [4, 8, 8, 16], "branch": 8, "penultimate": 16}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipeline.config import Dataset, Method, Params
+    from pipeline.params.schema import Dataset, Method, Params
 
 RESERVED = (  # what outcomes and tables call other things
     *("clean", "noise", "noise_sample", "noise_batch", "autoattack", "autoattack_l2", "adaptive", "robust", "unbounded"),

@@ -18,8 +18,8 @@ from pydantic import (
     ValidationError,
 )
 
-from pipeline.choices import RULES, AttackChoice, Lookup, LossChoice, NetworkChoice, SourceChoice, problems_of
-from pipeline.consistency import disagreements
+from pipeline.params.agreement import disagreements
+from pipeline.params.choices import RULES, AttackChoice, Lookup, LossChoice, NetworkChoice, SourceChoice, problems_of
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+$")]  # becomes part of file and stage names
 Fraction = Annotated[float, Field(ge=0, le=1)]

@@ -10,10 +10,10 @@ from conftest import ROOT
 
 from pipeline.attacks.bim import bim
 from pipeline.attacks.objective import joint
-from pipeline.checkpoint import load_state, save_state
-from pipeline.config import Params, load_params
 from pipeline.data.image_set import ImageSet, Splits
 from pipeline.jobs.learner import build_network, load_model, method_adversary, new_learner
+from pipeline.params.schema import Params, load_params
+from pipeline.runtime.checkpoint import load_state, save_state
 from pipeline.training.state import Learner
 from pipeline.training.twin import OnTwin
 

@@ -8,8 +8,8 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from pipeline.config import ParamsError, load_params, pick
-from pipeline.lookups import LOOKUPS
+from pipeline.params.lookups import LOOKUPS
+from pipeline.params.schema import ParamsError, load_params, pick
 
 Edit = Callable[[dict[str, Any]], object]
 

@@ -9,13 +9,13 @@ import torch
 from conftest import ROOT
 from tqdm import tqdm
 
-from pipeline.choices import NetworkChoice
-from pipeline.config import load_params
 from pipeline.data.batches import training_batches
 from pipeline.data.image_set import ImageSet, Splits
 from pipeline.data.parquet_files import parquet
 from pipeline.data.splits import channel_statistics
 from pipeline.jobs.learner import method_adversary, new_learner
+from pipeline.params.choices import NetworkChoice
+from pipeline.params.schema import load_params
 from pipeline.training.loop import run_epoch
 
 REAL = ROOT / ".." / "shared" / "data"

@@ -9,13 +9,13 @@ from conftest import ROOT
 from torch import Tensor, nn
 
 from pipeline.attacks.objective import targeted_dlr, targeted_margin
-from pipeline.config import load_params
 from pipeline.data.image_set import ImageSet
 from pipeline.evaluation.robustness import attackable, clean_features
 from pipeline.jobs.verdict import _centres, _outcomes, _plan, autoattack_parts
 from pipeline.losses.hcp import HCP
 from pipeline.models import Ensemble, Network
 from pipeline.models.small_cnn import SmallCNN
+from pipeline.params.schema import load_params
 from pipeline.training.criterion import Criterion
 
 PARAMS = load_params(ROOT / "params.yaml")

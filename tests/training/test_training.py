@@ -10,11 +10,11 @@ import torch
 from torch import Generator, Tensor, nn
 
 from pipeline.attacks.bim import bim
-from pipeline.checkpoint import load_state, save_state
 from pipeline.data.batches import crop_and_flip, to_float, training_batches
 from pipeline.losses.hcp import HCP
 from pipeline.models.network import Network
 from pipeline.models.small_cnn import SmallCNN
+from pipeline.runtime.checkpoint import load_state, save_state
 from pipeline.training.adversary import clean_only, mixed_with_attacked
 from pipeline.training.criterion import Criterion, build_criterion
 from pipeline.training.finite import DivergedError, FiniteWatch

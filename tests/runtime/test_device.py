@@ -10,7 +10,7 @@ from conftest import ROOT
 
 CODE = """
 import resource, torch
-from pipeline.device import set_up_device
+from pipeline.runtime.device import set_up_device
 set_up_device("cpu", 1)
 def step():
     kept = [torch.ones(4_000_000) for _ in range(4)]  # 16 MB each, freed together

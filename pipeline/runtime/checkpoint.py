@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipeline.files import atomic_path
+from pipeline.runtime.files import atomic_path
 
 State = dict[str, Any]  # nested dicts and lists of tensors, numbers and strings
 

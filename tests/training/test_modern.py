@@ -14,8 +14,6 @@ from conftest import ROOT
 from torch import Generator, Tensor, nn
 
 from pipeline.attacks.pgd import pgd
-from pipeline.checkpoint import load_state, save_state
-from pipeline.config import Params, load_params
 from pipeline.data.batches import to_float, training_batches
 from pipeline.data.image_set import ImageSet, Splits
 from pipeline.data.sources import SOURCES
@@ -26,6 +24,8 @@ from pipeline.jobs.learner import new_learner, train, validation
 from pipeline.losses.hcp import HCP
 from pipeline.models.network import Network
 from pipeline.models.small_cnn import SmallCNN
+from pipeline.params.schema import Params, load_params
+from pipeline.runtime.checkpoint import load_state, save_state
 from pipeline.training.adversary import clean_only, mixed_with_attacked
 from pipeline.training.awp import perturbed
 from pipeline.training.criterion import build_criterion
