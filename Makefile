@@ -1,38 +1,43 @@
-# make repro: everything; make test: the tests. `make help` lists the rest.
+# make repro: everything; make test: the tests. `make help` lists the rest. PROFILE=hcp (pcl, short) does it in profiles/hcp.
 PYTHON ?= python3
 PORT ?= 5000
 JOBS ?= 2
+FOLDER := $(if $(PROFILE),profiles/$(PROFILE),.)
 BIN := .venv/bin
 INSTALLED := .venv/installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 
 .DEFAULT_GOAL := help
-.PHONY: help repro side-by-side test check ui lock bench
+.PHONY: help repro side-by-side plan show test check ui sync lock bench
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
 
-# Alone, dvc repro does all of it, one stage after the other. Here stages that do not need each other run side by side, JOBS of them,
-# those that have changed, and what takes seconds to import is so once (pipeline.preload); the closing dvc repro does what is left.
-repro: $(INSTALLED)  ## install what is missing, then everything: data, training, attacks, tables, figures, report (JOBS at a time)
-	@if [ "$(JOBS)" -le 1 ]; then dvc repro; elif ! dvc status -q; then \
-		python -m pipeline.preload $(MAKE) --no-print-directory -f $(firstword $(MAKEFILE_LIST)) side-by-side; fi
-	@echo "The report is metrics/report.html; make ui compares the runs."
+# Alone, dvc repro does all of it, one stage after the other. Here items that do not need each other run side by side, JOBS of them,
+# those that have changed, a few in one dvc process; the closing dvc repro does what is left.
+repro: $(INSTALLED)  ## install what is missing, then everything: data, training, attacks, tables, report (JOBS at a time)
+	@if [ "$(JOBS)" -le 1 ]; then $(DVC) repro; elif ! $(DVC) status -q; then \
+		$(MAKE) --no-print-directory -f $(firstword $(MAKEFILE_LIST)) side-by-side; fi
+	@echo "The report is $(FOLDER)/metrics/report.html; make ui compares the runs."
 
 side-by-side:
-	@$(DVC) repro settings
+	@$(DVC) repro items
 	@$(call each,data)
 	@$(call each,pretrain)
-	@$(call each,planes scratch finetune)
+	@$(call each,planes sources finetune)
 	@$(call each,transfer attack)
-	@$(DVC) repro -s cost tables
-	@$(call each,figures cards)
 	@$(DVC) repro
 
 each = changed=$$($(DVC) status $(1)) || exit 1; echo "$$changed" | sed -n 's/^\([a-z].*\):$$/\1/p' | \
-	xargs -r -P $(JOBS) -n 1 $(DVC) --wait-for-lock repro -s
-DVC = python -m pipeline.preload -m dvc
+	xargs -r -P $(JOBS) -n 4 $(DVC) --wait-for-lock repro -s
+DVC = dvc --cd $(FOLDER)
+
+plan: $(INSTALLED)  ## what a run would take, before it is run: items, hours on this machine, disk, memory
+	@cd $(FOLDER) && PYTHONPATH=$(CURDIR) python -m stages.plan
+
+show: $(INSTALLED)  ## METHOD=name: a method with all that it builds on, and where each value is written
+	@cd $(FOLDER) && PYTHONPATH=$(CURDIR) python -m stages.show $(METHOD)
 
 test: $(INSTALLED)  ## the tests (SLOW=1: those that take minutes too)
 	python -m pytest $(if $(SLOW),--slow)
@@ -47,8 +52,11 @@ bench: $(INSTALLED)  ## speed and memory beside other libraries and the machine'
 	@python -c 'import dill, multiprocess, torchattacks' 2>/dev/null || pip install -q --no-deps torchattacks==3.5.1 multiprocess dill
 	python -m benchmarks $(PARTS)
 
-ui: $(INSTALLED)  ## MLflow's comparison of the verdicts on all models, on http://127.0.0.1:$(PORT)
-	python -m pipeline.ui $(PORT)
+ui: $(INSTALLED)  ## MLflow's comparison of all models, on http://127.0.0.1:$(PORT)
+	@cd $(FOLDER) && PYTHONPATH=$(CURDIR) python -m stages.ui $(PORT)
+
+sync: $(INSTALLED)  ## record in MLflow what it does not have yet
+	@cd $(FOLDER) && PYTHONPATH=$(CURDIR) python -m stages.sync
 
 lock: $(INSTALLED)  ## pin the newest versions that pyproject.toml allows
 	pip install -q uv

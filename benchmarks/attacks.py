@@ -23,7 +23,8 @@ from benchmarks.measure import Size, quartiles, rounds, timed
 from benchmarks.peers import LIBRARIES, Options, Task, lacking, left
 from benchmarks.results import Report, Target, parse, run_main, start, write
 from benchmarks.subjects import EPS, METHODS, NETWORKS, load_images, trained_models
-from pipeline.attacks import ATTACKS, ITERATED
+from pipeline.attacks import ATTACKS
+from pipeline.attacks.kinds import stops_early
 from pipeline.data.batches import to_float
 from pipeline.data.image_set import load_splits
 from pipeline.evaluation.robustness import Trial, Victim, attackable, attacked, predict
@@ -74,7 +75,7 @@ def digits_subject(params: Params, eps: float, chosen: argparse.Namespace, devic
     """The models of make repro, with its images, batch size, threads and precision; C&W and AutoAttack in full."""
     splits, evaluation, compute = load_splits("data/digits.npz"), params.datasets["digits"].evaluation, params.compute
     count = QUICK_DIGITS if chosen.quick else len(splits.test.images)
-    sizes = {"images": count, "cw_images": evaluation.cw_images, "autoattack_images": count, "batch": evaluation.batch_size}
+    sizes = {"images": count, "cw_images": evaluation.l2.images, "autoattack_images": count, "batch": evaluation.batch_size}
     sizes |= {
         "cw_steps": params.attacks["cw"].options["steps"],
         "autoattack_steps": autoattack.STEPS,
@@ -146,8 +147,8 @@ def runs(params: Params, subject: Subject, attack: str, libraries: Sequence[str]
 
 
 def ours(task: Task, attack: str, options: Options, *, victim: Victim) -> Tensor:
-    """As stage attack does it: images that are broken rest."""
-    stop = {"stop": "sample"} if attack in ITERATED else {}
+    """As stage attack does it, with early stopping."""
+    stop = {"stop": "sample"} if stops_early(ATTACKS[attack]) else {}
     trial = Trial(attack, task.eps, partial(ATTACKS[attack], **options, **stop), task.batch_size)
     return attacked(victim, task.x, task.y, trial, seed=task.seed, bar=tqdm(disable=True))[0]
 

@@ -30,12 +30,14 @@ from pipeline.evaluation.worst_case import in_turn
 from pipeline.jobs.learner import load_model
 from pipeline.jobs.verdict import autoattack_parts
 from pipeline.params.choices import AttackChoice
+from pipeline.params.resolve import code_of_names
 from pipeline.params.schema import Params, load_params
 from pipeline.runtime.files import content_key
 
 STEPS, QUERIES, P_INIT = 100, 5000, 0.8  # of the `standard` version of arXiv:2003.01690, for the other libraries
 OWN = {"ours": "standard", "ours_inner": "standard", "ours_rapid": "rapid"}  # as params.yaml names them, `autoattack`
 CAPITAL, ORDER = {"linf": "Linf", "l2": "L2"}, {"linf": np.inf, "l2": 2}  # what torchattacks and ART call the norms
+ROOMS = ("pipeline/attacks/", "pipeline/evaluation/", "pipeline/models/")  # of our code, what a count follows from
 IDENTITY = ["dataset", "model", "norm", "eps", "attack", "seed"]  # what a row is about; measured once
 COLUMNS = [*IDENTITY, "images", "clean", "left", "seconds", "key"]
 SIZES = {"images": Size(20, 200, 200, "the first so many of the test split")}
@@ -188,11 +190,13 @@ def keys(
     for name in attacks:
         if name in OWN:
             own = {part: choice.model_dump() for part, choice in parts[OWN[name]].items()}
-            found[name] = content_key({"images": images, "parts": own}, files, ["attacks", "evaluation", "models"])
+            used = code_of_names("attack", attacks=[choice["name"] for choice in own.values()])
+            code = {file: digest for file, digest in used.items() if file.startswith(ROOMS)}
+            found[name] = content_key(files, images, own, code)
         else:
             library = "torchattacks" if name.startswith("torchattacks") else "adversarial-robustness-toolbox"
             settings = {"version": metadata.version(library), "steps": STEPS, "queries": QUERIES}
-            found[name] = content_key({"images": images, "attack": name, **settings}, files, [])
+            found[name] = content_key(files, images, name, settings)
     return found
 
 

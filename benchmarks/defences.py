@@ -19,7 +19,7 @@ from benchmarks.machine import best_precision
 from benchmarks.measure import Size, timed
 from benchmarks.peers import Task, left
 from benchmarks.results import Report, parse, run_main, start, write
-from benchmarks.subjects import blank_network, data_for, first_of, load_images
+from benchmarks.subjects import blank_network, first_of, load_images, recipe_for
 from benchmarks.training import FLIP, PAD
 from pipeline.data.batches import to_float
 from pipeline.data.image_set import Splits
@@ -49,13 +49,12 @@ def trained(
     params: Params, method: str, epochs: int, splits: Splits, chosen: argparse.Namespace, device: torch.device, base: Any
 ) -> tuple[Network, float]:
     """base: a state dict to start from, for a method that does -> the network, and the seconds that training took."""
-    recipe = params.methods[method]
-    data = data_for(params, NETWORK, batch_size=chosen.batch, epochs=epochs, pad=PAD, flip=FLIP, eps=chosen.eps)
-    learner = new_learner(data, recipe, splits, device, seed=chosen.seed)
+    recipe = recipe_for(params, method, NETWORK, batch_size=chosen.batch, epochs=epochs, pad=PAD, flip=FLIP, eps=chosen.eps)
+    learner = new_learner(recipe, splits, device, seed=chosen.seed)
     if recipe.init == "softmax":
         learner.network.load_state_dict(base)
     with tempfile.TemporaryDirectory() as folder:
-        work = partial(train, learner, data, recipe, splits, precision=chosen.precision, checkpoint=Path(folder, "last.pt"))
+        work = partial(train, learner, recipe, splits, precision=chosen.precision, checkpoint=Path(folder, "last.pt"))
         _, seconds = timed(lambda: work(params={}, on_epoch=lambda row, rate: None), device)
     learner.network.load_state_dict(learner.kept()["network"])
     return learner.network, seconds

@@ -22,6 +22,7 @@ from pipeline.data.image_set import Splits, load_splits
 from pipeline.evaluation.robustness import attackable, measure, summary_metrics, trials
 from pipeline.jobs.learner import new_learner, test_images, train
 from pipeline.models.network import Network
+from pipeline.params import resolve
 from pipeline.params.lookups import LOOKUPS
 from pipeline.params.schema import Params, load_params
 from pipeline.runtime.checkpoint import load_weights
@@ -36,15 +37,13 @@ def trained(
     params: Params, splits: Splits, method: str, seed: int, precision: Precision, epochs: int, device: torch.device
 ) -> Network:
     """As stage train does it, from the softmax model of make repro where the method says so."""
-    data, recipe = params.datasets[DATASET], params.methods[method]
-    schedule = data.training.model_copy(update={"epochs": dict.fromkeys(data.training.epochs, epochs)})
-    data = data.model_copy(update={"training": schedule})
-    learner = new_learner(data, recipe, splits, device, seed)
+    recipe = resolve.recipe(params, DATASET, method, epochs=epochs)
+    learner = new_learner(recipe, splits, device, seed)
     if recipe.init == "softmax":
         load_weights(learner.network, Path("models", DATASET, "softmax/0.pt"), device)
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder, "last.pt")
-        train(learner, data, recipe, splits, precision=precision, checkpoint=checkpoint, params={}, on_epoch=lambda row, rate: None)
+        train(learner, recipe, splits, precision=precision, checkpoint=checkpoint, params={}, on_epoch=lambda row, rate: None)
     return learner.trained()[0]
 
 
@@ -109,7 +108,7 @@ def of_seed(
     params: Params, splits: Splits, chosen: argparse.Namespace, seed: int, device: torch.device, bar: "tqdm[NoReturn]"
 ) -> pd.DataFrame:
     """A row per model, precision of the attack and kind of accuracy. `bar` counts models."""
-    images, labels = test_images(params.datasets[DATASET], splits, device)
+    images, labels = test_images(splits, params.datasets[DATASET].evaluation.images, device)
     rows = []
     for method, precision in product(chosen.methods, get_args(Precision)):
         network = trained(params, splits, method, seed, precision, chosen.epochs, device)

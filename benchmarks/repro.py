@@ -1,5 +1,5 @@
 """The whole pipeline, `make repro`, from nothing, again when nothing has changed, and after the change of one method: in a clone of
-the last commit in a temporary folder, with this Python's packages. A quarter of an hour. `python -m benchmarks.repro`."""
+the last commit in a temporary folder, with this Python's packages. Half an hour. `python -m benchmarks.repro`."""
 
 import argparse
 import os
@@ -13,12 +13,13 @@ from benchmarks.measure import child
 from benchmarks.results import Report, parse, run_main, start, write
 
 CHANGE = ("input_gradient: 0.1", "input_gradient: 0.11")  # of one method that no other builds on
+NOTE = "GB: the most that one of the processes held."
 GB = 1e9
 
 
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.repro", description=__doc__)
-    parser.add_argument("--jobs", type=int, default=2, help="stages at a time of make repro (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, default=2, help="items at a time; 1: dvc repro alone (default: %(default)s)")
     parser.add_argument("--stages", nargs="*", default=[], help="these alone, by dvc repro (default: all, by make repro)")
     return parser
 
@@ -37,8 +38,9 @@ def main() -> None:
     stages = chosen.stages or (["data"] if chosen.quick else [])
     known, rows = start(chosen, device), []
     command = ["dvc", "repro", *stages] if stages else ["make", "-o", ".venv/installed", "repro", f"JOBS={chosen.jobs}"]
+    shown = " ".join(command).replace(" -o .venv/installed", "")
     packages = Path(sys.prefix)
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # where the tracking writer may still be at work
+    with tempfile.TemporaryDirectory() as folder:
         clone = Path(folder, "clone")
         child(["git", "clone", "--quiet", ".", str(clone)])
         (clone / ".venv").symlink_to(packages)
@@ -46,15 +48,13 @@ def main() -> None:
         for what in ("from nothing", "nothing changed", "one method changed"):
             if what == "one method changed":
                 change_one_method(clone)
-            print(f"{' '.join(command)}: {what}", file=sys.stderr)
+            print(f"{shown}: {what}", file=sys.stderr)
             done = child(command, cwd=clone, env=env)
-            rows.append((f"{command[0]} repro", what, done.seconds, done.peak))
+            rows.append((shown, what, done.seconds, done.peak))
     table = pd.DataFrame(rows, columns=["command", "when", "seconds", "bytes"])
-    shown = table.assign(seconds=table["seconds"].map("{:.1f}".format), GB=(table["bytes"] / GB).map("{:.2f}".format))
-    notes = ["GB: the most that one of the processes held."]
-    print(
-        write(Report("repro", "The whole pipeline", table, {"": shown.drop(columns="bytes")}, notes, []), chosen.out, known), end=""
-    )
+    lines = table.assign(seconds=table["seconds"].map("{:.1f}".format), GB=(table["bytes"] / GB).map("{:.2f}".format))
+    report = Report("repro", "The whole pipeline", table, {"": lines.drop(columns="bytes")}, [NOTE], [])
+    print(write(report, chosen.out, known), end="")
 
 
 if __name__ == "__main__":

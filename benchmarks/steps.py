@@ -14,7 +14,7 @@ from benchmarks.floor import quick_peak, training_flops
 from benchmarks.machine import best_precision
 from benchmarks.measure import Size, between, quartiles, rounds, timed
 from benchmarks.results import Report, Target, parse, run_main, start, write
-from benchmarks.subjects import BASE, LAYERS, LOSSES, NETWORKS, STEP_LIMITS, blank_network, data_for, load_images, recipe_for
+from benchmarks.subjects import BASE, LAYERS, LOSSES, NETWORKS, STEP_LIMITS, blank_network, load_images, recipe_for
 from pipeline.data.batches import to_float
 from pipeline.data.image_set import Splits
 from pipeline.jobs.learner import new_learner, on_device
@@ -36,9 +36,8 @@ def stepper(
 ) -> Callable[[], object]:
     """One training step of a method on the same batch each time."""
     on_layers = {"layers": LAYERS} if params.methods[method].loss else {}
-    recipe = recipe_for(params, method, network, **on_layers)
-    data = data_for(params, network, batch_size=batch, epochs=1, pad=0, flip=False, eps=0.0)
-    learner = new_learner(data, recipe, splits, device, seed=0)
+    recipe = recipe_for(params, method, network, batch_size=batch, epochs=1, pad=0, flip=False, eps=0.0, **on_layers)
+    learner = new_learner(recipe, splits, device, seed=0)
     learner.network.train()
     images, labels = (part[:batch] for part in on_device(splits.train, device))
     x = to_float(images)

@@ -1,5 +1,6 @@
 """What the benchmarks run on: networks, images, recipes of params.yaml, and models trained for the purpose."""
 
+import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +19,9 @@ from pipeline.data.splits import make_splits
 from pipeline.jobs.learner import build_network, new_learner, train
 from pipeline.models.network import Network
 from pipeline.params.choices import AttackChoice, NetworkChoice
-from pipeline.params.schema import Dataset, Method, Params
+from pipeline.params.items import Recipe
+from pipeline.params.resolve import recipe
+from pipeline.params.schema import Augment, Params
 from pipeline.runtime.checkpoint import load_weights, save_state
 from pipeline.runtime.files import content_key
 
@@ -29,7 +32,7 @@ NETWORKS = {  # those of the PCL paper, table 1
 }
 SHAPES = {"resnet110": (3, 32), "conv6": (1, 28)}  # channels, height and width, of CIFAR-10 and MNIST
 EPS = {"resnet110": 8 / 255, "conv6": 0.1}  # that neither breaks nothing nor everything
-CONV6_OPTIMIZER = {"lr": 0.01, "clip": 10.0}  # as README.md says, for it has no batch norm
+CONV6_OPTIMIZER = {"lr": 0.01, "clip": 10.0}  # as the mnist of params.yaml, for it has no batch norm
 RESNET110_START = {"lr": 0.1, "clip": 1.0, "milestones": [0.75]}  # with which a few hundred steps teach it something
 BASE = "ce"
 LOSSES = {  # whose steps are timed, by the name of the method in params.yaml
@@ -64,7 +67,7 @@ def load_images(network: str, folder: Path | None) -> Splits:
     else:
         train, test, classes = sklearn_digits(test_fraction=0.2, seed=0)
         train, test = (ImageSet(_enlarged(part.images, *SHAPES[network]), part.labels) for part in (train, test))
-    return make_splits(train, test, classes, fraction=0.1, seed=0)
+    return make_splits(train, test, classes, fraction=0.1, seed=0, sample={"train": "all", "test": "all", "seed": 0})
 
 
 def _enlarged(images: "np.ndarray[Any, np.dtype[np.uint8]]", channels: int, size: int) -> "np.ndarray[Any, np.dtype[np.uint8]]":
@@ -73,26 +76,20 @@ def _enlarged(images: "np.ndarray[Any, np.dtype[np.uint8]]", channels: int, size
     return large.round().to(torch.uint8).expand(-1, channels, -1, -1).contiguous().numpy()
 
 
-def recipe_for(params: Params, method: str, network: str, **changes: Any) -> Method:
-    """A method of params.yaml, at rates that suit the network."""
-    recipe = params.methods[method]
+def recipe_for(
+    params: Params, method: str, network: str, *, batch_size: int, epochs: int, pad: int, flip: bool, eps: float, **changes: Any
+) -> Recipe:
+    """A method of params.yaml on a network of the papers. The optimizers are those of the digits, whose milestones are shares of
+    the epochs, with what conv6 needs; `eps` is that of adversarial training; changes: values in place of the method's."""
+    own = recipe(params, "digits", method, network=NETWORKS[network], **{"batch_size": batch_size, "epochs": epochs, **changes})
     if network == "conv6":
-        changes["optimizer"] = recipe.optimizer.model_copy(update=CONV6_OPTIMIZER)
-    return recipe.model_copy(update=changes)
+        own = with_optimizer(own, **CONV6_OPTIMIZER)
+    adversary = own.adversary and own.adversary.model_copy(update={"eps": (eps, eps)})
+    return own.model_copy(update={"augment": Augment(pad=pad, flip=flip), "adversary": adversary})
 
 
-def data_for(params: Params, network: str, *, batch_size: int, epochs: int, pad: int, flip: bool, eps: float) -> Dataset:
-    """The digits of params.yaml with another network and schedule; `eps` is that of adversarial training."""
-    digits = params.datasets["digits"]
-    training = digits.training.model_copy(
-        update={
-            "batch_size": batch_size,
-            "epochs": dict.fromkeys(digits.training.epochs, epochs),
-            "augment": digits.training.augment.model_copy(update={"pad": pad, "flip": flip}),
-            "adversary_eps": {name: [eps, eps] for name in digits.training.adversary_eps},
-        }
-    )
-    return digits.model_copy(update={"networks": {"main": NETWORKS[network]}, "training": training})
+def with_optimizer(own: Recipe, **changes: Any) -> Recipe:
+    return own.model_copy(update={"optimizer": own.optimizer.model_copy(update=changes)})
 
 
 def first_of(splits: Splits, images: int) -> Splits:
@@ -117,54 +114,39 @@ def trained_models(
     """Model files by the names in METHODS, of which those that are not there yet are trained, by the project's own loop: first the
     undefended one, then from its weights the others. images: of the train split, the first; eps: of adversarial training;
     source: what the images are, for the file's name."""
-    splits = first_of(splits, images)
-    data = data_for(params, network, batch_size=batch_size, epochs=epochs, pad=2, flip=False, eps=eps)
-    files: dict[str, Path] = {}
+    splits, files = first_of(splits, images), dict[str, Path]()
     for name, method in METHODS.items():
-        recipe = _brief(recipe_for(params, method, network), name, network)
+        own = recipe_for(params, method, network, batch_size=batch_size, epochs=epochs, pad=2, flip=False, eps=eps)
+        own = _brief(own, name, network)
         used = {
-            "dataset": source,
-            "classes": len(splits.classes),
-            "channels": len(splits.mean),
-            "seed": 0,
-            "method": {"name": method, **recipe.model_dump(), "epochs": epochs},
-            "network": NETWORKS[network].model_dump(),
-            "training": {"images": images, "precision": precision, **data.training.model_dump()},
+            **{"dataset": source, "method": method, "seed": 0, "recipe": own.model_dump(mode="json")},
+            **{"images": images, "precision": precision, "classes": len(splits.classes), "channels": len(splits.mean)},
+            "start": files["undefended"].name if own.init == "softmax" else "random",
         }
-        files[name] = MODELS / f"{source}-{network}-{name}-{content_key(used, [], [])}.pt"
+        files[name] = MODELS / f"{source}-{network}-{name}-{content_key([], json.dumps(used))}.pt"
         if not files[name].exists():
             print(f"training {files[name]}", file=sys.stderr)
-            base = files["undefended"] if name != "undefended" else None
-            _train(data, recipe, splits, device, precision, used, files[name], base)
+            _train(own, splits, device, precision, used, files[name])
     return files
 
 
-def _brief(recipe: Method, name: str, network: str) -> Method:
+def _brief(own: Recipe, name: str, network: str) -> Recipe:
     """For a few epochs: rates with which ResNet-110 gets away from its random start; adversarial training by two steps in place of
     ten, with the clip that keeps the first of them from undoing the start."""
     if name == "undefended" and network == "resnet110":
-        return recipe.model_copy(update={"optimizer": recipe.optimizer.model_copy(update=RESNET110_START)})
-    if recipe.adversary is None or name != "at":
-        return recipe
-    attack = AttackChoice.model_validate({**recipe.adversary.attack.model_dump(), "steps": 2, "rel_step_size": 0.75})
-    adversary = recipe.adversary.model_copy(update={"attack": attack})
-    return recipe.model_copy(update={"adversary": adversary, "optimizer": recipe.optimizer.model_copy(update={"clip": 1.0})})
+        return with_optimizer(own, **RESNET110_START)
+    if own.adversary is None or name != "at":
+        return own
+    attack = AttackChoice.model_validate({**own.adversary.attack.model_dump(), "steps": 2, "rel_step_size": 0.75})
+    own = own.model_copy(update={"adversary": own.adversary.model_copy(update={"attack": attack})})
+    return with_optimizer(own, clip=1.0)
 
 
-def _train(
-    data: Dataset,
-    recipe: Method,
-    splits: Splits,
-    device: torch.device,
-    precision: Precision,
-    used: Mapping[str, Any],
-    path: Path,
-    start: Path | None,
-) -> None:
-    learner = new_learner(data, recipe, splits, device, seed=0)
-    if start is not None:
-        load_weights(learner.network, start, device)
+def _train(own: Recipe, splits: Splits, device: torch.device, precision: Precision, used: Mapping[str, Any], path: Path) -> None:
+    learner = new_learner(own, splits, device, seed=0)
+    if own.init == "softmax":
+        load_weights(learner.network, MODELS / used["start"], device)
     unfinished = path.with_suffix(".last")
-    train(learner, data, recipe, splits, precision=precision, checkpoint=unfinished, params=used, on_epoch=lambda row, rate: None)
+    train(learner, own, splits, precision=precision, checkpoint=unfinished, params=used, on_epoch=lambda row, rate: None)
     save_state(path, {**learner.kept(), "params": dict(used)})
     unfinished.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ import pandas as pd
 from benchmarks.plots import attacks_figure, steps_figure
 from benchmarks.results import METRICS
 from benchmarks.subjects import STEP_LIMITS
-from pipeline.reporting.figures import save
+from pipeline.reporting.drawing import save
 from pipeline.runtime.files import atomic_path
 
 ORDER = ["steps", "training", "attacks", "memory", "floor", "repro", "autoattack", "precision", "defences"]

@@ -18,7 +18,7 @@ from benchmarks.floor import quick_peak, training_flops
 from benchmarks.machine import best_precision
 from benchmarks.measure import Size, quartiles, rounds, timed
 from benchmarks.results import Report, Target, parse, run_main, start, write
-from benchmarks.subjects import NETWORKS, blank_network, data_for, load_images, recipe_for
+from benchmarks.subjects import NETWORKS, blank_network, load_images, recipe_for
 from pipeline.data.batches import training_batches
 from pipeline.data.image_set import ImageSet, Splits
 from pipeline.jobs.learner import new_learner, on_device
@@ -40,8 +40,8 @@ Epoch = Callable[[], float]
 
 
 def our_epoch(params: Params, network: str, splits: Splits, device: torch.device, precision: str, batch: int) -> Epoch:
-    data = data_for(params, network, batch_size=batch, epochs=1, pad=PAD, flip=FLIP, eps=0.0)
-    learner = new_learner(data, recipe_for(params, "softmax_fs", network), splits, device, seed=0)
+    recipe = recipe_for(params, "softmax_fs", network, batch_size=batch, epochs=1, pad=PAD, flip=FLIP, eps=0.0)
+    learner = new_learner(recipe, splits, device, seed=0)
     images, labels = on_device(splits.train, device)
     silent = tqdm(file=io.StringIO())
 
@@ -54,9 +54,8 @@ def our_epoch(params: Params, network: str, splits: Splits, device: torch.device
 
 def plain_epoch(params: Params, network: str, splits: Splits, device: torch.device, batch: int, workers: int) -> Epoch:
     """The weights it starts from are those of our_epoch."""
-    data = data_for(params, network, batch_size=batch, epochs=1, pad=PAD, flip=FLIP, eps=0.0)
-    recipe = recipe_for(params, "softmax_fs", network)
-    model = plain.plain_network(new_learner(data, recipe, splits, device, seed=0).network)
+    recipe = recipe_for(params, "softmax_fs", network, batch_size=batch, epochs=1, pad=PAD, flip=FLIP, eps=0.0)
+    model = plain.plain_network(new_learner(recipe, splits, device, seed=0).network)
     settings = recipe.optimizer
     optimizer = SGD(model.parameters(), lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay)
     mean, std, pin = splits.mean.tolist(), splits.std.tolist(), device.type == "cuda"

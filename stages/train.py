@@ -1,18 +1,19 @@
-"""Stages pretrain, finetune and scratch: python -m stages.train DATASET METHOD SEED."""
+"""Stages pretrain, finetune and sources: python -m stages.train DATASET METHOD SEED."""
 
 from pipeline.runtime.cli import run_stage
 
 
 def main(dataset: str, method: str, seed: int) -> None:
     """Trains one model: from random weights, or from the softmax model of the same data set and seed if the method's init says so.
-    Writes models/DATASET/METHOD/SEED.pt and metrics/training/DATASET/METHOD/SEED.csv. Killed, it goes on from its last epoch."""
+    Writes models/DATASET/METHOD/SEED.pt, .csv (its curves) and .json. Killed, it goes on from its last epoch."""
     from pipeline.jobs.train import train_model
-    from pipeline.params.lookups import LOOKUPS
-    from pipeline.params.schema import load_params
+    from pipeline.params.items import TrainItem, read_item
+    from pipeline.params.merge import read_tracking
     from pipeline.runtime.distributed import process_group
+    from pipeline.tracking.store import Settings
 
     with process_group():
-        train_model(load_params(lookups=LOOKUPS), dataset, method, seed)
+        train_model(read_item(TrainItem, dataset, "train", method), seed, Settings(**read_tracking()))
 
 
 if __name__ == "__main__":

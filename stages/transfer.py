@@ -4,15 +4,14 @@ from pipeline.runtime.cli import run_stage
 
 
 def main(dataset: str, seed: int) -> None:
-    """Makes adversarial images on each of transfer.sources and shows them to every method of the run (pcl tables 3 and 13). Writes
-    data/transfer/DATASET/SEED.csv."""
+    """Makes adversarial images on each of the transfer sources and shows them to every method of the run (pcl tables 3 and 13).
+    Writes data/transfer/DATASET/SEED.csv."""
     from pipeline.jobs.transfer import transfer_attacks
-    from pipeline.params.lookups import LOOKUPS
-    from pipeline.params.schema import load_params
+    from pipeline.params.items import TransferItem, read_item
     from pipeline.runtime.distributed import process_group
 
     with process_group():
-        transfer_attacks(load_params(lookups=LOOKUPS), dataset, seed)
+        transfer_attacks(read_item(TransferItem, dataset, "transfer"), seed)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,18 @@
 """Made files as the stages attack, verdict, transfer, planes and cost leave them, with known counts of right answers."""
 
-import copy
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import yaml
+
+from pipeline.reporting.published import NAMES, Paper
 
 ROOT = Path(__file__).parents[1]
 LINF = ("fgsm", "bim", "mim", "pgd")
@@ -66,37 +68,32 @@ def write_verdict(folder: Path, images: int, *, clean: int, standing: list[int],
 
 
 def write_verdict_tables(tables: Path, status: dict[tuple[str, str], str], labels: dict[str, str], eps: dict[str, float]) -> None:
-    """What the stage tables adds to metrics/tables for the verdict, by hand. status: by (dataset, method); eps: by data set."""
+    """verdict.csv and verdict_status.csv by hand. status: by (dataset, method); eps: by data set."""
     leaves = {"holds": (60, 55), "only looked robust": (70, 2), "does not hold": (3, 0), "does not learn": (8, 1)}
-    rows, methods, masking, broken, curves = [], [], [], [], []
+    rows, methods = [], []
     for order, ((dataset, method), found) in enumerate(status.items()):
-        name = {"dataset": dataset, "method": method, "label": labels.get(method, method)}
+        name = {"dataset": dataset, "method": method, "label": labels.get(method, method), "group": "Some methods"}
         paper, left = leaves[found]
         left = max(left - order / 10, 0)
-        interval = {"images": 100, "ci95_low": left - 1, "ci95_high": left + 1, "seeds": 1, "chance": 10.0}
+        interval = {
+            "images": 100,
+            "ci95_low": left - 1,
+            "ci95_high": left + 1,
+            "seeds": 1,
+            "chance": 10.0,
+            "seed_std": float("nan"),
+        }
         values = {"clean": 97.5, "pgd": paper, "fgsm": paper + 9, "adaptive": left + 1, "autoattack": left, "robust": left}
-        kind = {"group": "Some methods", "metric": "accuracy"}
-        rows += [{**name, **kind, "attack": a, "eps": eps[dataset], "measured": v, **interval} for a, v in values.items()]
-        about = {"group": "Some methods", "status": found, "note": f"Keeps {left:.1f} %.", "flags": order % 3}
-        methods.append({**name, **about})
-        for i, check in enumerate(("single step", "transfer", "square")):
-            result = {"value": 12.5 if i < order % 3 else 0.25, "threshold": 5.0, "passed": i >= order % 3}
-            masking.append({**name, "seed": 0, "check": check, **result, "what": f"what {check} says", "unit": "%"})
-        steps = [("paper", "pgd", 97.5 - paper, paper), ("autoattack", "apgd_ce", 97.5 - left - 0.5, left + 0.5)]
-        steps += [("autoattack", "square", 0.5, left), ("adaptive", "dlr", 97.5 - left - 1, left + 1)]
-        suites = [{"suite": s, "attack": a, "broken": b, "left": after} for s, a, b, after in steps]
-        broken += [{**name, **own, "eps": eps[dataset], "images": 100} for own in suites]
-        points = {("clean", 0.0): 97.5, ("pgd", eps[dataset]): paper, ("pgd", 1.0): 0.0, ("autoattack", eps[dataset]): left}
-        curves += [{**name, "attack": a, "eps": e, "measured": v, "ci95_low": v, "ci95_high": v} for (a, e), v in points.items()]
-    files = {"verdict": rows, "verdict_status": methods, "masking": masking, "broken": broken, "curves": curves}
-    for file, content in files.items():
-        pd.DataFrame(content).assign(**({"seed_std": float("nan")} if file == "verdict" else {})).to_csv(
-            tables / f"{file}.csv", index=False
-        )
+        rows += [
+            {**name, "metric": "accuracy", "attack": a, "eps": eps[dataset], "measured": v, **interval} for a, v in values.items()
+        ]
+        methods.append({**name, "status": found, "note": f"Keeps {left:.1f} %.", "flags": order % 3})
+    for file, content in {"verdict": rows, "verdict_status": methods}.items():
+        pd.DataFrame(content).to_csv(tables / f"{file}.csv", index=False)
 
 
 def write_plane(path: Path, images: int, *, centres: bool, scale: float, eps: float = 0.1) -> None:
-    """Ten classes on a circle that grows with the epochs; every third twin lands on the next class and is misclassified."""
+    """Ten classes on a circle that grows with the epochs; every third PGD image lands on the next class and is misclassified."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rng, label, epochs = np.random.default_rng(1), np.arange(images) % 10, np.array([1, 3, 7, 12, 20])
     circle = np.stack([np.cos(2 * np.pi * np.arange(10) / 10), np.sin(2 * np.pi * np.arange(10) / 10)], axis=1)
@@ -128,22 +125,94 @@ def write_transfer(path: Path, accuracy: dict[tuple[str, str, str, float], float
     pd.DataFrame(rows, columns=["source", "target", "attack", "eps", "images", "accuracy"]).to_csv(path, index=False)
 
 
-def make_params(folder: Path, datasets: dict[str, dict[str, Any]], run: dict[str, Any]) -> dict[str, Any]:
-    """params.yaml in `folder`: that of the repository with other data sets, each the digits entry with other values of
-    `evaluation` and headline, and other lists under `run`."""
-    params: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
-    base = next(iter(params["datasets"].values()))
-    params["datasets"] = {}
-    for name, values in datasets.items():
-        own = copy.deepcopy(base)
-        own["evaluation"].update({key: value for key, value in values.items() if not key.startswith("headline")})
-        own.update({key: value for key, value in values.items() if key.startswith("headline")})
-        params["datasets"][name] = own
-    params["run"] |= {"datasets": list(datasets), **run}
-    params["tracking"]["enabled"] = False
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
-    return params
+METHODS = {  # label, papers, what it is (f: loss on features, a: adversarial training, o: other), what is measured besides
+    "softmax_fs": ("SM (FS)", "hcp pcl", "", "noise cw sweep"),
+    "at": ("AT (SM)", "hcp", "a", "noise sweep"),
+    "center": ("CL (SM)", "hcp", "f", "noise adaptive"),
+    "pcl": ("PCL (SM)", "hcp pcl", "f", "noise adaptive"),
+    "hcp": ("HCP (SM)", "hcp", "f", "noise adaptive sweep"),
+    "hcp_fs": ("HCP (FS)", "hcp", "f", "noise"),
+    "hcp_m_p": ("HCP M+P", "hcp", "f", "noise"),
+    "hcp_m_np": ("HCP M+NP", "hcp", "f", "noise"),
+    "hcp_p_np": ("HCP P+NP", "hcp", "f", "noise"),
+    "hcp_at": ("HCP + AT", "hcp", "fa", "noise adaptive"),
+    "pcl_deep": ("PCL (3+4+5)", "pcl", "f", "cw adaptive sweep"),
+    "pcl_at_fgsm": ("PCL + AT-FGSM", "pcl", "fa", "cw adaptive"),
+    "pcl_at_pgd": ("PCL + AT-PGD", "pcl", "fa", "cw adaptive sweep"),
+    "at_fgsm": ("AT-FGSM (Kurakin)", "pcl", "a", "cw"),
+    "madry": ("Madry", "pcl", "a", "cw"),
+    "input_gradient": ("Input gradient (Ross)", "pcl", "o", "cw"),
+    "adp": ("ADP (Pang)", "pcl", "o", "cw"),
+    "atda": ("ATDA (Song)", "pcl", "oa", ""),
+    "softmax_deep": ("SM (3+4+5)", "pcl", "f", ""),
+    "center_deep": ("CL (3+4+5)", "pcl", "f", "adaptive"),
+    "contrastive": ("Contrastive", "pcl", "f", ""),
+    "triplet": ("Triplet", "pcl", "f", ""),
+    **{f"pcl_{layer}": (f"PCL ({layer})", "pcl", "f", "") for layer in range(1, 6)},
+    "trades": ("TRADES", "", "a", ""),
+}
+OWN = {"mine", "trades", "awp"}  # methods without a published key
+DIGITS = {
+    "eps": [0.05, 0.1, 0.15],
+    "sweep": [0.2, 0.3, 0.5, 1.0],
+    "c": [0.01, 0.1, 1.0],
+    "table_eps": 0.15,
+    "table_c": 0.1,
+    "headline_eps": 0.15,
+    "headline_l2": 0.6,
+    "epochs": {"pretrain": 10, "train": 20},
+}
+
+
+def made_method(name: str) -> dict[str, Any]:
+    label, papers, kind, measure = METHODS.get(name, (name, "hcp", "f", "noise"))
+    kinds = {"features": "f" in kind, "adversarial": "a" in kind, "other": "o" in kind}
+    published = None if name in OWN else name
+    return {"label": label, "papers": papers.split(), "published": published, "kind": kinds, "measure": measure.split()}
+
+
+def made_item(
+    methods: Iterable[str] = METHODS, datasets: dict[str, dict[str, Any]] | None = None, **changes: Any
+) -> dict[str, Any]:
+    """What is in data/items/tables.yaml. datasets: what differs from `DIGITS`, by name; changes: of single entries."""
+    names = list(methods)
+    return {
+        "root": ".",
+        "seeds": [0],
+        "attacks": list(LINF),
+        "datasets": {name: DIGITS | own for name, own in (datasets or {"digits": {}}).items()},
+        "methods": {name: made_method(name) for name in names},
+        "sources": {"vgg": "VGG-19", "vgg_at_fgsm": "VGG-19 AT-FGSM"},
+        "transfer": ["vgg", "vgg_at_fgsm", *(name for name in ("madry", "pcl_at_pgd") if name in names)],
+        "noise_stop": ["sample", "batch"],
+        "cw": {"confidence": 0.0, "learning_rate": 0.05, "steps": 200, "binary_search_steps": 1},
+        "autoattack": {
+            "version": "rapid",
+            "parts": {"apgd_ce": "apgd", "apgd_t": "apgd_targeted", "fab_t": "fab", "square": "square"},
+        },
+        "statistics": {"alpha": 0.1, "compare": ["at", "center", "pcl", "hcp"]},
+        "planes": [name for name in ("softmax_fs", "pcl_deep") if name in names],
+        "cost": [name for name in ("softmax_fs", "center_deep", "contrastive", "triplet", "pcl_deep", "hcp") if name in names],
+        "lacks": [],
+        "code": {},
+        **changes,
+    }
+
+
+def made_paper(keys: dict[str, str], labels: dict[str, str] | None = None) -> Paper:
+    """keys: published key by method."""
+    return Paper(
+        keys, {method: method for method in keys} | (labels or {}), NAMES | {k: (labels or {}).get(m, m) for m, k in keys.items()}
+    )
+
+
+def write_items(folder: Path, item: dict[str, Any]) -> None:
+    """data/items and a params.yaml for the page to show."""
+    (folder / "data/items").mkdir(parents=True, exist_ok=True)
+    for stage in ("tables", "figures", "cards", "report"):
+        (folder / f"data/items/{stage}.yaml").write_text(yaml.safe_dump(item, sort_keys=False))
+    text = "extends: ../../params.yaml\nrun:\n  seeds: [0]\nmilestones: [0.355]\ntracking: {uri: 'http://user:secret@server.example:5000'}\n"
+    (folder / "params.yaml").write_text(text)
 
 
 def run_stage(name: str, cwd: Path, hash_seed: str = "0") -> subprocess.CompletedProcess[str]:
@@ -160,45 +229,48 @@ def strength(method: str, attack: str) -> int:
     return {"fgsm": level + 12, "bim": level + 2, "mim": level + 3, "pgd": level}.get(attack, level)
 
 
-def make_run(folder: Path, images: int = 360) -> None:
-    """A whole profile: params.yaml of the repository, and data/ for it, in `folder`."""
-    params: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
-    folder.mkdir(parents=True, exist_ok=True)
-    params["tracking"]["enabled"] = False
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
-    data, (dataset,), (seed,) = folder / "data", params["run"]["datasets"], params["run"]["seeds"]
-    own, methods = params["datasets"][dataset], params["run"]["methods"]
-    evaluation, eps0 = own["evaluation"], own["headline_eps"]
-    for method in methods:
-        kinds, at = params["measure"][method], data / "attacks" / dataset / method / str(seed)
-        counts = {("clean", 0.0): int((0.11 if method == "pcl_1" else 0.97) * images)}
-        for e in evaluation["eps"] + (evaluation["sweep"] if "sweep" in kinds else []):
-            for attack in LINF:
-                share = strength(method, attack) / 100 if e == eps0 else max(0.0, 0.97 - e * (2 if e < eps0 else 3))
-                counts[attack, e] = int(share * images)
-        if "adaptive" in kinds:
-            counts |= {(f"adaptive_{a}", eps0): int((strength(method, a) - 1) / 100 * images) for a in LINF}
-        if "cw" in kinds:
-            counts |= {("cw", c): int(30 - 10 * i) for i, c in enumerate(evaluation["c"])}
-        write_outcomes(at, counts, images, evaluation["cw_images"])
-        if "noise" in kinds:
-            rng, frame = np.random.default_rng(0), pd.read_parquet(at / "outcomes.parquet")
-            noise = [outcome_rows(n, 5.0, 0, images, rng.gamma(9, 0.004, images)) for n in ("noise_sample", "noise_batch")]
-            pd.concat([frame, *noise]).to_parquet(at / "outcomes.parquet", index=False)
-        standing = [max(0, int(strength(method, "pgd") / 100 * images) - i) for i in range(4)]
-        write_verdict(
-            data / "verdict" / dataset / method / str(seed), images, clean=counts["clean", 0.0], standing=standing, eps=eps0
-        )
-        write_features(at, images, {f"layer{i}": 0.15 * i**2 * (1 if "pcl" in method else 0.4) for i in range(1, 6)})
-    targets = dict.fromkeys([*methods, *params["transfer"]["sources"]])
-    accuracy = {
-        (source, target, attack, own["headline_c"] if attack == "cw" else eps0): 20.0 if source == target else 20.0 + 7 * (i % 9)
-        for source in params["transfer"]["sources"]
-        for i, target in enumerate(targets)
-        for attack in (*LINF, "cw")
-    }
-    write_transfer(data / "transfer" / dataset / f"{seed}.csv", accuracy, images)
-    for method in params["planes"]["methods"]:
-        write_plane(data / "planes" / dataset / f"{method}.npz", images, centres=method != "softmax_fs", scale=4.0, eps=eps0)
-    seconds = {m: [0.5 * (1 + i / 4) * (1 + r / 20) for r in range(5)] for i, m in enumerate(params["cost"]["methods"])}
-    write_cost(data / "cost" / f"{dataset}.csv", seconds)
+def make_run(folder: Path, images: int = 360, item: dict[str, Any] | None = None) -> None:
+    """A profile in `folder`: items, params.yaml and data/ of every stage before the tables."""
+    item = item or made_item()
+    write_items(folder, item)
+    for dataset, own in item["datasets"].items():
+        for seed in item["seeds"]:
+            for method, about in item["methods"].items():
+                make_model(folder / "data", (dataset, method, str(seed)), own, about["measure"], images)
+            targets = [*item["methods"], *item["sources"]]
+            accuracy = {
+                (source, target, attack, own["table_c"] if attack == "cw" else own["table_eps"]): (
+                    20.0 if source == target else 20.0 + 7 * (i % 9)
+                )
+                for source in item["transfer"]
+                for i, target in enumerate(targets)
+                for attack in (*LINF, "cw")
+            }
+            write_transfer(folder / "data/transfer" / dataset / f"{seed}.csv", accuracy, images)
+        for method in item["planes"]:
+            path = folder / "data/planes" / dataset / f"{method}.npz"
+            write_plane(path, images, centres=method != "softmax_fs", scale=4.0, eps=own["table_eps"])
+        seconds = {m: [0.5 * (1 + i / 4) * (1 + r / 20) for r in range(5)] for i, m in enumerate(item["cost"])}
+        write_cost(folder / "data/cost" / f"{dataset}.csv", seconds)
+
+
+def make_model(data: Path, model: tuple[str, str, str], own: dict[str, Any], measure: list[str], images: int) -> None:
+    """data/attacks and data/verdict of one (dataset, method, seed). own: its data set; measure: besides the attacks."""
+    folder, method, eps0 = data / "attacks" / Path(*model), model[1], own["headline_eps"]
+    counts = {("clean", 0.0): int((0.11 if method == "pcl_1" else 0.97) * images)}
+    for e in own["eps"] + (own["sweep"] if "sweep" in measure else []):
+        for attack in LINF:
+            share = strength(method, attack) / 100 if e == eps0 else max(0.0, 0.97 - e * (2 if e < eps0 else 3))
+            counts[attack, e] = int(share * images)
+    if "adaptive" in measure:
+        counts |= {(f"adaptive_{a}", own["table_eps"]): int((strength(method, a) - 1) / 100 * images) for a in LINF}
+    if "cw" in measure:
+        counts |= {("cw", c): int(30 - 10 * i) for i, c in enumerate(own["c"])}
+    write_outcomes(folder, counts, images, cw_images=min(100, images))
+    if "noise" in measure:
+        rng, frame = np.random.default_rng(0), pd.read_parquet(folder / "outcomes.parquet")
+        noise = [outcome_rows(n, 5.0, 0, images, rng.gamma(9, 0.004, images)) for n in ("noise_sample", "noise_batch")]
+        pd.concat([frame, *noise]).to_parquet(folder / "outcomes.parquet", index=False)
+    standing = [max(0, int(strength(method, "pgd") / 100 * images) - i) for i in range(4)]
+    write_verdict(data / "verdict" / Path(*model), images, clean=counts["clean", 0.0], standing=standing, eps=eps0)
+    write_features(folder, images, {f"layer{i}": 0.15 * i**2 * (1 if "pcl" in method else 0.4) for i in range(1, 6)})

@@ -1,7 +1,6 @@
 """The whole pipeline as DVC runs it, on a small profile in a folder of its own: what a change re-runs, what a kill costs."""
 
 import csv
-import importlib
 import itertools
 import json
 import os
@@ -18,48 +17,62 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 from conftest import ROOT
-from pydantic import BaseModel
+from dvc.utils.serialize import dumps_yaml
 
-from pipeline import config
 from pipeline.evaluation.robustness import attacked
+from pipeline.jobs.attack import attack_model
+from pipeline.params.items import AttackItem, read_item
 from pipeline.params.lookups import LOOKUPS
+from pipeline.params.resolve import write_items
 from pipeline.params.schema import load_params
-from stages import settings
+from pipeline.tracking.store import Settings
 
 BIN = Path(sys.executable).parent
 ENVIRONMENT = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "DVC_NO_ANALYTICS": "1"}
+METHODS = ("softmax_fs", "hcp", "center")
 MAKE = ("make", "-f", str(ROOT / "Makefile"), "-o", ".venv/installed", "repro", "JOBS=2")
 
 
 def small_params() -> dict[str, Any]:
     """The shipped params on one epoch, 20 images and three methods."""
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params["root"] = str(ROOT)
-    params["run"] |= {
-        "methods": ["softmax_fs", "hcp", "center"],
-        "scratch": ["softmax_fs"],
-        "finetune": ["hcp", "center"],
-        "hcp": ["softmax_fs", "hcp", "center"],
-        "pcl": ["softmax_fs"],
-        "attacks": ["fgsm", "bim"],
+    steps = {
+        "apgd_ce": {"steps": 3},
+        "apgd_t": {"steps": 3, "targets": 2},
+        "fab_t": {"steps": 3, "targets": 2},
+        "square": {"queries": 5},
     }
-    params["measure"] = {"softmax_fs": ["noise", "cw", "sweep"], "hcp": ["noise", "adaptive", "l2"], "center": ["noise"]}
-    params["transfer"]["sources"] = ["softmax_fs"]
-    params["planes"] = {"methods": ["hcp"], "epochs": [1]}
-    params["cost"] = {"methods": ["softmax_fs", "hcp"], "repeats": 1}
-    digits = params["datasets"]["digits"]
-    digits["networks"]["main"] |= {"widths": [8, 8, 8, 8], "branch": 8, "penultimate": 8}
-    digits["training"]["epochs"] = {"pretrain": 1, "train": 1}
-    digits["evaluation"] |= {"eps": [0.05, 0.15], "sweep": [0.5], "c": [0.1], "cw_images": 5, "images": 20, "keep_images": 3}
-    params["noise"]["steps"] = 3
-    params["attacks"]["cw"]["steps"] = 3
-    for parts in params["autoattack"].values():
-        for part in parts.values():
-            part |= {key: value for key, value in {"steps": 3, "queries": 5, "targets": 2}.items() if key in part}
-    params["verdict"] |= {"adaptive": {"steps": 3, "restarts": 1, "targets": 2}, "steps": [1, 2], "examples": 2}
-    return params
+    return {
+        "extends": str(ROOT / "params.yaml"),
+        "root": str(ROOT),
+        "run": {"datasets": ["digits"], "methods": ["softmax_fs", "hcp", "center"], "seeds": [0], "attacks": ["fgsm", "bim"]},
+        "datasets": {
+            "digits": {
+                "networks": {
+                    "main": {"widths": [8, 8, 8, 8], "branch": 8, "penultimate": 8},
+                    "source": {"width": 4, "penultimate": 8},
+                },
+                "training": {"epochs": {"pretrain": 1, "train": 1}},
+                "evaluation": {
+                    "linf": {"eps": [0.05, 0.15], "sweep": [0.5]},
+                    "l2": {"c": [0.1], "images": 5},
+                    "images": 20,
+                    "keep_images": 3,
+                },
+            }
+        },
+        "methods": {
+            "softmax_fs": {"measure": ["noise", "cw", "sweep"]},
+            "hcp": {"measure": ["noise", "adaptive", "l2"], "loss": {"negative": 1.0}},
+        },
+        "transfer": {"sources": ["vgg"], "methods": ["softmax_fs", "madry"]},
+        "planes": {"methods": ["hcp", "pcl_deep"], "epochs": [1]},
+        "cost": {"methods": ["softmax_fs", "hcp", "triplet"], "repeats": 1},
+        "noise": {"steps": 3},
+        "attacks": {"cw": {"steps": 3}},
+        "autoattack": {"rapid": steps},
+        "verdict": {"adaptive": {"steps": 3, "restarts": 1, "targets": 2}, "steps": [1, 2], "examples": 2},
+    }
 
 
 def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
@@ -81,27 +94,32 @@ def changed(folder: Path) -> set[str]:
 
 
 def write_params(folder: Path, params: dict[str, Any]) -> None:
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    (folder / "params.yaml").write_text(dumps_yaml(params))  # in the form of DVC
 
 
 @pytest.fixture(scope="module")
 def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with its own params.yaml and a copy of dvc.yaml, reproduced once, two stages at a time."""
+    """A folder with its own params.yaml and a copy of dvc.yaml, reproduced once, two items at a time, and committed."""
     folder = tmp_path_factory.mktemp("profile")
     for command in (["git", "init", "-q"], ["dvc", "init", "-q"], ["dvc", "config", "core.analytics", "false"]):
         assert run(folder, *command).returncode == 0
-    (folder / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
+    for name in ("dvc.yaml", ".gitignore", ".dvcignore"):
+        (folder / name).write_text((ROOT / name).read_text())
     write_params(folder, small_params())
     stages = repro(folder, *MAKE)
-    models = [
-        f"{part}@digits-{name}-0"
-        for part, name in (("pretrain", "softmax"), ("scratch", "softmax_fs"), ("finetune", "hcp"), ("finetune", "center"))
-    ]
-    attacks = [f"attack@digits-{name}-0" for name in ("softmax_fs", "hcp", "center")]
-    others = ["transfer@digits-0", "planes@digits-hcp", "cost@digits"]
-    first, last = ["code", "settings@digits", "data@digits"], ["tables", "figures", "cards", "report"]
+    models = ["pretrain@digits-0", "sources@digits-vgg-0", *(f"finetune@digits-{name}-0" for name in METHODS)]
+    attacks = [f"attack@digits-{name}-0" for name in METHODS]
+    others = ["transfer@digits-0", "planes@digits", "cost@digits"]
+    first, last = ["items", "data@digits"], ["tables", "figures", "cards", "report"]
     assert sorted(stages) == sorted([*first, *models, *attacks, *others, *last])
+    commit(folder, "results")
     return folder
+
+
+def commit(folder: Path, message: str) -> None:
+    author = ("-c", "user.name=a", "-c", "user.email=a@b.example")
+    for command in (["add", "-A"], ["commit", "-qm", message]):
+        assert run(folder, "git", *author, *command).returncode == 0
 
 
 def test_every_output_is_there_and_says_the_same(profile: Path) -> None:
@@ -121,20 +139,22 @@ def test_every_output_is_there_and_says_the_same(profile: Path) -> None:
     assert attacked.linf.max() <= 0.15 + 1e-6
     assert (attacked.correct == (attacked.prediction == attacked.label)).all()
     clean = 100 * outcomes[outcomes.attack == "clean"].correct.mean()
-    with (profile / "metrics/tables/hcp_table1.csv").open() as file:
-        row = next(row for row in csv.DictReader(file) if (row["dataset"], row["method"]) == ("digits", "hcp"))
-    assert float(row["measured"]) == pytest.approx(clean)
+    table = pd.read_csv(profile / "metrics/tables/hcp.csv", dtype={"table": str})
+    row = table[(table.table == "1") & (table.dataset == "digits") & (table.method == "hcp")]
+    assert row.measured.tolist() == pytest.approx([clean])
     assert json.loads((profile / "metrics/summary.json").read_text())["digits"]["hcp"]["clean"] == pytest.approx(clean, abs=0.01)
     report = (profile / "metrics/report.md").read_text()
     assert "digits" in report
     for name in ("hcp_figure2.png", "hcp_figure3.png", "hcp_critical_difference.png"):
         assert (profile / "metrics/figures" / name).stat().st_size > 5000
         assert f"figures/{name}" in report
-    with (profile / "metrics/training/digits/hcp/0.csv").open() as file:
+    with (profile / "models/digits/hcp/0.csv").open() as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1"]
     model = torch.load(profile / "models/digits/hcp/0.pt", weights_only=True)
     assert {name.split(".")[-1] for name in model["criterion"]} == {"centres", "radii"}
-    assert model["params"]["method"]["loss"]["name"] == "hcp"
+    assert model["params"]["recipe"]["loss"]["name"] == "hcp"
+    assert "planes: pcl_deep is not in run.methods" in report
+    assert "cost: triplet is not in run.methods" in report
 
 
 def test_the_verdict_has_every_attack_and_both_norms(profile: Path) -> None:
@@ -174,13 +194,17 @@ def test_the_verdict_has_every_attack_and_both_norms(profile: Path) -> None:
     assert checks["images"] == 20
 
 
+def attack_again(folder: Path, params: dict[str, Any]) -> None:
+    """Stage attack on HCP in this process, in `folder`, with other params."""
+    write_params(folder, params)
+    write_items(load_params(lookups=LOOKUPS))
+    attack_model(read_item(AttackItem, "digits", "attack", "hcp"), 0, Settings(enabled=False, uri="", experiment="digits"))
+
+
 def test_a_verdict_goes_on_after_the_last_attack_that_was_done(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from pipeline.jobs import verdict
 
     monkeypatch.chdir(copy)
-    params = small_params()
-    params["tracking"]["enabled"] = False
-    write_params(copy, params)
     folder = copy / "data/verdict/digits/hcp/0"
     wanted = {path.name: path.read_bytes() for path in folder.iterdir()}
     shutil.rmtree(folder)
@@ -194,31 +218,31 @@ def test_a_verdict_goes_on_after_the_last_attack_that_was_done(copy: Path, monke
 
     monkeypatch.setattr(verdict, "attacked", killed)
     with pytest.raises(KeyboardInterrupt):
-        verdict.judge_model(load_params(lookups=LOOKUPS), "digits", "hcp", 0)
+        attack_again(copy, small_params())
     assert not folder.exists()
     first, ran[:] = list(ran), []
     monkeypatch.setattr(
         verdict, "attacked", lambda model, x, y, trial, **o: ran.append(trial.attack) or attacked(model, x, y, trial, **o)
     )
-    verdict.judge_model(load_params(lookups=LOOKUPS), "digits", "hcp", 0)
+    attack_again(copy, small_params())
     assert len(first) == 3
     assert not set(first) & set(ran)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == wanted
-    assert not list(copy.glob(".ckpt/verdict-*"))
+    assert not list(copy.glob(".ckpt/attack-*"))
 
 
 def test_parts_of_autoattack_can_be_run_alone_and_against_the_prototypes(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from stages.attack import main
-
     monkeypatch.chdir(copy)
     params = small_params()
-    params["tracking"]["enabled"] = False
-    parts = params["autoattack"]["rapid"]
-    parts["square"]["queries"] = 60  # after a few both keep the same squares
-    params["attacks"] |= parts
+    parts = ("apgd", "apgd_targeted", "fab", "square")
+    params["attacks"] |= {
+        "apgd": {"name": "apgd", "steps": 3, "restarts": 1},
+        "apgd_targeted": {"name": "apgd_targeted", "steps": 3, "targets": 2, "restarts": 1},
+        "fab": {"name": "fab", "steps": 3, "targets": 2, "restarts": 1},
+        "square": {"name": "square", "queries": 60, "p_init": 0.8},  # after a few both keep the same squares
+    }
     params["run"]["attacks"] = list(parts)
-    write_params(copy, params)
-    main("digits", "hcp", 0)
+    attack_again(copy, params)
     outcomes = pd.read_parquet(copy / "data/attacks/digits/hcp/0/outcomes.parquet")
     assert set(outcomes.attack) >= {*parts, *(f"adaptive_{part}" for part in parts)}
     for part in parts:
@@ -228,12 +252,13 @@ def test_parts_of_autoattack_can_be_run_alone_and_against_the_prototypes(copy: P
 
 def test_white_box_transfer_is_what_the_attack_stage_measured(profile: Path) -> None:
     table = pd.read_csv(profile / "data/transfer/digits/0.csv")
-    assert set(zip(table.source, table.target, strict=True)) == {("softmax_fs", name) for name in ("softmax_fs", "hcp", "center")}
+    pairs = itertools.product(("vgg", "softmax_fs"), ("vgg", *METHODS))  # madry is not in the run
+    assert set(zip(table.source, table.target, strict=True)) == set(pairs)
     assert set(table.attack) == {"fgsm", "bim", "cw"}
     outcomes = pd.read_parquet(profile / "data/attacks/digits/softmax_fs/0/outcomes.parquet")
-    for row in table[table.target == "softmax_fs"].itertuples():
+    for row in table[(table.source == "softmax_fs") & (table.target == "softmax_fs")].itertuples():
         own = outcomes[(outcomes.attack == row.attack) & (outcomes.eps == row.eps)]
-        # there an image rests once it is misclassified, here its last point counts: the images are to fool other models
+        # there an image is left alone once it is misclassified, here its last point counts: the images are to fool other models
         measured = 100 * own.correct.mean()
         assert row.accuracy >= measured - 1e-3 if row.attack == "bim" else row.accuracy == pytest.approx(measured, abs=1e-3)
         assert row.images == len(own)
@@ -258,47 +283,91 @@ def test_a_second_repro_runs_nothing_and_adds_no_mlflow_run(profile: Path) -> No
     assert repro(profile) == []
     assert repro(profile, *MAKE) == []
     assert mlflow_runs(profile) == before
-    assert {name for name, _ in before} >= {"training", "robustness", "report"}
-    assert sum(experiment == "training" for experiment, _ in before) == 4
-    assert sum(experiment == "robustness" for experiment, _ in before) == 3
-    assert sum(experiment == "verdict" for experiment, _ in before) == 3
+    assert {name for name, _ in before} == {f"digits/{name}/0" for name in ("softmax", "vgg", *METHODS)}  # one run a model
+    assert run(profile, sys.executable, "-m", "stages.sync").stdout == "0 runs recorded\n"
+    assert mlflow_runs(profile) == before
 
 
-def test_a_change_of_one_method_runs_its_branch_and_what_reports_it(profile: Path) -> None:
-    params = small_params()
-    params["methods"]["hcp"]["loss"]["e"] = 0.002
-    write_params(profile, params)
-    assert repro(profile, "dvc", "repro", "settings") == ["settings@digits"]
-    first = ["finetune@digits-hcp-0", "planes@digits-hcp", "cost@digits"]
-    concerned = json.loads(run(profile, "dvc", "status", "--json").stdout)
-    assert sorted(concerned) == sorted([*first, "report"])  # report has all of params.yaml
-    assert "metrics/settings/digits/train/hcp.yaml" in json.dumps(concerned["finetune@digits-hcp-0"])
-    rest = ["attack@digits-hcp-0", "transfer@digits-0", "tables", "figures", "cards", "report"]
-    assert sorted(repro(profile, *MAKE)) == sorted([*first, *rest])
-    write_params(profile, small_params())
-    assert run(profile, "dvc", "repro").returncode == 0  # from the run cache where it can be
+def test_an_experiment_changes_one_line_and_runs_what_hangs_on_it(profile: Path) -> None:
+    """`-S`, `dvc params diff`, `dvc exp show` and `dvc metrics diff` as a DVC user knows them."""
+    try:
+        done = run(profile, "dvc", "exp", "run", "-n", "half", "-S", "methods.hcp.loss.negative=0.5")
+        assert done.returncode == 0, done.stdout + done.stderr
+        ran = [line.split("'")[1] for line in done.stdout.splitlines() if line.startswith("Running stage")]
+        of_hcp = ["items", "finetune@digits-hcp-0", "attack@digits-hcp-0"]
+        assert sorted(ran) == sorted(
+            [*of_hcp, "planes@digits", "cost@digits", "transfer@digits-0", "tables", "figures", "cards", "report"]
+        )
+        assert run(profile, "git", "diff", "--numstat", "params.yaml").stdout == "1\t1\tparams.yaml\n"
+        assert len(run(profile, "git", "diff", "--name-only").stdout.splitlines()) <= 25
+        difference = json.loads(run(profile, "dvc", "params", "diff", "--json").stdout)
+        assert difference == {"params.yaml": {"methods.hcp.loss.negative": {"old": 1.0, "new": 0.5, "diff": -0.5}}}
+        metrics = run(profile, "dvc", "metrics", "diff", "--all", "--md").stdout
+        assert "digits.hcp.clean" in metrics
+        shown = run(profile, "dvc", "exp", "show", "--csv").stdout.splitlines()
+        header, rows = shown[0].split(","), [line.split(",") for line in shown[1:]]
+        column = next(i for i, name in enumerate(header) if name.endswith("methods.hcp.loss.negative"))
+        assert {row[0]: row[column] for row in rows if row[0] in ("half", "workspace")} == {"half": "0.5", "workspace": "0.5"}
+    finally:
+        assert run(profile, "git", "checkout", "-q", ".").returncode == 0
+        assert run(profile, "dvc", "checkout", "-q").returncode == 0
     assert repro(profile) == []
 
 
-def test_a_change_of_code_runs_what_it_concerns_unless_the_results_are_taken_as_they_are(profile: Path, tmp_path: Path) -> None:
-    but_the_store = shutil.ignore_patterns("mlflow")  # its writer may be at work
-    shutil.copytree(profile, tmp_path, ignore=but_the_store, dirs_exist_ok=True, symlinks=True)
-    for room in ("pipeline", "stages"):
-        shutil.copytree(ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
+@pytest.mark.slow
+def test_a_queued_grid_runs_each_value(profile: Path) -> None:
+    done = run(profile, "dvc", "exp", "run", "--queue", "-S", "methods.hcp.loss.negative=0.25,0.75")
+    assert done.returncode == 0, done.stderr
+    done = run(profile, "dvc", "exp", "run", "--run-all")
+    assert done.returncode == 0, done.stdout + done.stderr
+    shown = run(profile, "dvc", "exp", "show", "--csv").stdout
+    header, *rows = csv.reader(shown.splitlines())
+    column = next(i for i, name in enumerate(header) if name.endswith("methods.hcp.loss.negative"))
+    assert {row[column] for row in rows} >= {"0.25", "0.75", "1.0"}
+    assert run(profile, "git", "status", "--porcelain", "params.yaml").stdout == ""
+    assert repro(profile) == []
+
+
+def test_a_new_loss_as_the_readme_has_it_concerns_its_own_items_and_the_tables(profile: Path, tmp_path: Path) -> None:
+    """README's text of it, word by word, in a copy of the repository whose results are taken as they are."""
+    for name in ("dvc.yaml", "dvc.lock", ".gitignore", ".dvc", "data", "models", "metrics"):
+        copy_any(profile / name, tmp_path / name)
+    for name in ("pipeline", "stages"):
+        copy_any(ROOT / name, tmp_path / name)
     (tmp_path / ".dvcignore").write_text("__pycache__\n")
-    write_params(tmp_path, {**small_params(), "root": "."})
-    assert repro(tmp_path, "dvc", "repro", "code") == ["code"]
+    own = small_params() | {"root": ".", "extends": "base.yaml", "tracking": {"enabled": False}}
+    shutil.copy(ROOT / "params.yaml", tmp_path / "base.yaml")
+    write_params(tmp_path, own)
+    assert repro(tmp_path, "dvc", "repro", "items") == ["items"]
     assert repro(tmp_path, "dvc", "commit", "-f") == []
-    assert changed(tmp_path) == set()
+    assert json.loads(run(tmp_path, "dvc", "status", "--json").stdout) == {}
+
+    file, lookup, entry = re.findall(r"```(?:python|yaml)\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)[:3]
+    (tmp_path / "pipeline/losses/repel.py").write_text(file)
+    imported, named = lookup.splitlines()
     losses = tmp_path / "pipeline/losses/__init__.py"
-    losses.write_text(losses.read_text() + "# a new one\n")
-    assert changed(tmp_path) == {"code"}
-    assert repro(tmp_path, "dvc", "repro", "code") == ["code"]
-    tested = {"attack", "transfer"}
-    assert changed(tmp_path) == {"pretrain", "scratch", "finetune", "planes", "cost"} | tested
-    assert repro(tmp_path, "dvc", "commit", "-f", "pretrain", "scratch", "finetune", "planes", "cost") == []
-    assert changed(tmp_path) == tested
-    assert repro(tmp_path, "dvc", "repro", "finetune") == []
+    text = losses.read_text().replace("from pipeline.losses.triplet", f"{imported}\nfrom pipeline.losses.triplet")
+    begin = "LOSSES: dict[str, type[nn.Module]] = {"
+    losses.write_text(text.replace(begin, f"{begin}\n{named}"))
+    base = tmp_path / "base.yaml"
+    base.write_text(base.read_text().replace("methods:\n  softmax:", f"methods:\n{entry}  softmax:"))
+    own["run"]["methods"].append("repel")
+    write_params(tmp_path, own)
+
+    assert repro(tmp_path, "dvc", "repro", "items") == ["items"]
+    concerned = set(json.loads(run(tmp_path, "dvc", "status", "--json").stdout))
+    tables = {"tables", "figures", "cards", "report"}
+    assert concerned == {"finetune@digits-repel-0", "attack@digits-repel-0", "transfer@digits-0"} | tables
+    assert repro(tmp_path, "dvc", "repro", "attack@digits-repel-0") == ["finetune@digits-repel-0", "attack@digits-repel-0"]
+    model = torch.load(tmp_path / "models/digits/repel/0.pt", weights_only=True)
+    assert {name.split(".")[-1] for name in model["criterion"]} == {"centres"}
+
+
+def copy_any(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "tmp"), symlinks=True)
+    else:
+        shutil.copy(source, target)
 
 
 @pytest.fixture
@@ -311,143 +380,51 @@ def copy(profile: Path, tmp_path: Path) -> Path:
 
 
 def test_a_killed_training_goes_on_from_its_last_epoch_and_other_params_do_not_pick_it_up(copy: Path) -> None:
-    params = small_params()
-    params["datasets"]["digits"]["training"]["epochs"]["train"] = 300
-    params["tracking"]["enabled"] = False
-    write_params(copy, params)
+    def params(epochs: int, weight: float) -> None:
+        own = small_params() | {"tracking": {"enabled": False}}
+        own["datasets"]["digits"]["training"]["epochs"]["train"] = epochs
+        own["methods"]["center"] = {"loss": {"weight": weight}}
+        write_params(copy, own)
+        assert run(copy, sys.executable, "-m", "stages.items").returncode == 0
+
+    params(300, 0.01)
     (copy / "models/digits/center/0.pt").unlink()
     command = [sys.executable, "-m", "stages.train", "digits", "center", "0"]
     process = subprocess.Popen(command, cwd=copy, env=ENVIRONMENT, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
-    while not list(copy.glob(".ckpt/*/*/last.pt")) and time.monotonic() < deadline:
+    while not list(copy.glob(".ckpt/train-*/*/last.pt")) and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    (checkpoint,) = copy.glob(".ckpt/*/*/last.pt")
+    (checkpoint,) = copy.glob(".ckpt/train-*/*/last.pt")
     done = len(torch.load(checkpoint, weights_only=True)["rows"])
     assert 0 < done < 300
     assert not (copy / "models/digits/center/0.pt").exists()
 
     saved = checkpoint.read_bytes()
-    params["methods"]["center"]["loss"]["weight"] = 0.5
-    params["datasets"]["digits"]["training"]["epochs"]["train"] = 1
-    write_params(copy, params)
+    params(1, 0.5)
     other = run(copy, *command)
     assert other.returncode == 0, other.stderr
     assert "going on after" not in other.stderr
-    assert not list(copy.glob(".ckpt/digits-center-0"))
+    assert not list(copy.glob(".ckpt/train-*"))
 
     checkpoint.parent.mkdir(parents=True)
     checkpoint.write_bytes(saved)
-    params["methods"]["center"]["loss"]["weight"] = small_params()["methods"]["center"]["loss"]["weight"]
-    params["datasets"]["digits"]["training"]["epochs"]["train"] = 300
-    write_params(copy, params)
+    params(300, 0.01)
     resumed = run(copy, *command)
     assert resumed.returncode == 0, resumed.stderr
     assert f"going on after epoch {done}" in resumed.stderr
-    assert len((copy / "metrics/training/digits/center/0.csv").read_text().splitlines()) == 301
-    assert not list(copy.glob(".ckpt/digits-center-0"))
-
-
-class Recorder:
-    """Params that write down which of their values are read."""
-
-    def __init__(self, value: Any, path: str, read: set[str]) -> None:
-        self.__dict__ |= {"_value": value, "_path": path, "_read": read}
-
-    def _child(self, name: str, value: Any) -> Any:
-        path = f"{self._path}.{name}" if self._path else name
-        if isinstance(value, BaseModel | dict):
-            return Recorder(value, path, self._read)
-        self._read.add(path)
-        return value
-
-    def __getattr__(self, name: str) -> Any:
-        if isinstance(self._value, BaseModel) and name in type(self._value).model_fields:
-            return self._child(name, getattr(self._value, name))
-        if name == "keys":
-            return lambda: list(self._value)
-        if name == "items":
-            return lambda: [(key, self._child(key, value)) for key, value in self._value.items()]
-        if name == "model_dump":
-            return self._dump
-        self._read.add(self._path)  # another method: all of it
-        return getattr(self._value, name)
-
-    def _dump(self, exclude: frozenset[str] = frozenset()) -> dict[str, Any]:
-        self._read.update(f"{self._path}.{name}" for name in type(self._value).model_fields if name not in exclude)
-        content: dict[str, Any] = self._value.model_dump(exclude=set(exclude))
-        return content
-
-    def __getitem__(self, name: str) -> Any:
-        return self._child(name, self._value[name])
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._value
-
-    def __iter__(self) -> Any:
-        return iter(self._value)
-
-
-@pytest.mark.parametrize(
-    ("stage", "item"),
-    [
-        ("data", {"dataset": "digits"}),
-        ("pretrain", {"dataset": "digits", "method": "softmax", "seed": 0}),
-        ("scratch", {"dataset": "digits", "method": "softmax_fs", "seed": 0}),
-        ("finetune", {"dataset": "digits", "method": "hcp", "seed": 0}),
-        ("attack", {"dataset": "digits", "method": "hcp", "seed": 0}),
-        ("attack", {"dataset": "digits", "method": "softmax_fs", "seed": 0}),
-        ("transfer", {"dataset": "digits", "seed": 0}),
-        ("planes", {"dataset": "digits", "method": "hcp"}),
-        ("cost", {"dataset": "digits"}),
-        ("tables", {}),
-        ("figures", {}),
-        ("cards", {}),
-        ("report", {}),
-    ],
-)
-def test_dvc_lists_exactly_the_params_that_a_stage_reads(
-    stage: str, item: dict[str, Any], copy: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(copy)
-    params = small_params()
-    params["tracking"]["enabled"] = False
-    params["measure"]["softmax_fs"].append("l2")  # headline_l2 is listed for whoever measures in it
-    params["methods"]["hcp"]["adversary"] = params["methods"]["at"]["adversary"]  # its eps is drawn from a range of the data set
-    write_params(copy, params)
-    wanted = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]
-    script = wanted["cmd"].split("stages.")[1].split()[0]
-    module = importlib.import_module(f"stages.{script}")
-    read: set[str] = set()
-    recorded = Recorder(load_params(lookups=LOOKUPS), "", read)
-    monkeypatch.setattr(module if hasattr(module, "load_params") else config, "load_params", lambda **_: recorded)
-    module.main(*item.values())
-
-    def in_item(name: str) -> str:
-        return re.sub(r"\${item\.(\w+)}", lambda match: str(item[match[1]]), name)
-
-    listed = [in_item(path) for path in wanted.get("params", [])]
-    listed = [path.replace("${verdict.autoattack}", params["verdict"]["autoattack"]) for path in listed]
-    settings.main("digits")
-    for file in (path for path in wanted["deps"] if path.startswith("metrics/settings/")):
-        listed += yaml.safe_load(Path(in_item(file)).read_text())
-
-    def covers(path: str, other: str) -> bool:
-        return other == path or other.startswith(f"{path}.")
-
-    unlisted = {path for path in read if not any(covers(entry, path) for entry in listed)}
-    assert {path for path in unlisted if path.split(".")[0] != "tracking"} == set()  # where runs are logged decides no result
-    assert [entry for entry in listed if not any(covers(entry, path) or covers(path, entry) for path in read)] == []
+    assert len((copy / "models/digits/center/0.csv").read_text().splitlines()) == 301
+    assert not list(copy.glob(".ckpt/train-*"))
 
 
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        (["train", "digit", "hcp", "0"], "unknown dataset 'digit', choose from digits"),
-        (["train", "digits", "hpc", "0"], "unknown method 'hpc', choose from adp, at, at_fgsm"),
+        (["train", "digit", "hcp", "0"], "data/items/digit/train/hcp.yaml does not exist: params.yaml has no such item"),
+        (["train", "digits", "hpc", "0"], "data/items/digits/train/hpc.yaml does not exist: params.yaml has no such item"),
         (["train", "digits", "hcp", "5"], "models/digits/softmax/5.pt does not exist; `dvc repro` makes it"),
-        (["attack", "digits", "pcl", "0"], "models/digits/pcl/0.pt does not exist"),
+        (["show", "hpc"], "unknown method 'hpc', choose from adp, at, at_fgsm"),
     ],
 )
 def test_a_wrong_name_is_one_line_without_a_traceback(profile: Path, command: list[str], said: str) -> None:
@@ -462,28 +439,32 @@ def test_every_script_has_help(profile: Path, stage: str) -> None:
     done = run(profile, sys.executable, "-m", f"stages.{stage}", "--help")
     assert done.returncode == 0
     assert f"usage: python -m stages.{stage}" in done.stdout
-    assert "params.yaml" in done.stdout
+
+
+def test_show_names_the_origin_of_each_value(profile: Path) -> None:
+    shown = run(profile, sys.executable, "-m", "stages.show", "hcp").stdout
+    assert re.search(r"^    negative: 1.0   # params.yaml:\d+$", shown, flags=re.MULTILINE)
+    assert re.search(r"^    proximity: 1.0   # .*\.\./params.yaml:\d+$", shown, flags=re.MULTILINE)
 
 
 def test_bad_params_stop_the_first_stage_with_all_problems(tmp_path: Path) -> None:
     params = small_params()
     params["methods"]["hcp"]["loss"]["e"] = -1
-    params["datasets"]["digits"]["evaluation"]["eps"] = [-0.1]
+    params["datasets"]["digits"]["evaluation"]["linf"]["eps"] = [-0.1]
     write_params(tmp_path, params)
-    done = run(tmp_path, sys.executable, "-m", "stages.data", "digits")
+    done = run(tmp_path, sys.executable, "-m", "stages.items")
     assert done.returncode == 2
     assert "methods.hcp.loss.e" in done.stderr
-    assert "datasets.digits.evaluation.eps.0" in done.stderr
+    assert "datasets.digits.evaluation.linf.eps.0" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
 
 
 def mlflow_runs(folder: Path) -> set[tuple[str, str]]:
     code = (
-        "import json; from mlflow.tracking import MlflowClient; from pipeline.tracking import store_uri\n"
-        "from pipeline.ui import write_pending; write_pending()\n"
-        "client = MlflowClient(tracking_uri=store_uri(''))\n"
-        "names = {e.experiment_id: e.name for e in client.search_experiments()}\n"
-        "print(json.dumps([[names[r.info.experiment_id], r.info.run_id] for r in client.search_runs(list(names))]))"
+        "import json; from pipeline.tracking.store import Settings, Store\n"
+        "runs = Store(Settings(True, '', 'digits')).runs()\n"
+        "print(json.dumps([[r.info.run_name, r.info.run_id] for r in runs]))"
     )
     done = run(folder, sys.executable, "-c", code)
-    return {(experiment, run_id) for experiment, run_id in json.loads(done.stdout.splitlines()[-1])}
+    assert done.returncode == 0, done.stderr
+    return {(name, run_id) for name, run_id in json.loads(done.stdout.splitlines()[-1])}

@@ -1,7 +1,9 @@
-"""The structure: which room may import which, and that every stage depends on the code that its results follow from."""
+"""The structure: which room may import which, and that an item depends on the code that it uses, and on no other."""
 
 import ast
 import shutil
+import subprocess
+import sys
 from modulefinder import ModuleFinder
 from pathlib import Path
 
@@ -9,32 +11,22 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from pipeline.params.code import NO_RESULTS, import_graph, sources
-from stages.code import main as write_code
+from pipeline.params.code import CARRIERS, LOOKUPS, import_graph, sources
 
+PIPELINE = ROOT / "pipeline"
+COMPUTING = {"data", "models", "losses", "attacks", "training", "evaluation"}
 ROOMS = {  # room: what else of ours it may import; data flows one way
+    "runtime": set(),
     "data": set(),
     "models": set(),
     "losses": set(),
     "attacks": {"losses"},
-    "training": {"models", "losses", "attacks", "checkpoint", "distributed", "files"},
-    "evaluation": {"models", "losses", "attacks", "distributed"},
+    "training": {"models", "losses", "attacks", "runtime"},
+    "evaluation": {"models", "losses", "attacks", "runtime"},
     "reporting": set(),
-    "jobs": {
-        "attacks",
-        "checkpoint",
-        "choices",
-        "config",
-        "data",
-        "device",
-        "distributed",
-        "evaluation",
-        "files",
-        "losses",
-        "models",
-        "tracking",
-        "training",
-    },
+    "params": {"data", "models", "losses", "attacks", "runtime"},  # to check names and options, and to find the code behind a name
+    "tracking": {"runtime"},
+    "jobs": {*COMPUTING, "params", "runtime", "tracking"},
 }
 GRAPH = import_graph(ROOT)
 
@@ -42,23 +34,34 @@ GRAPH = import_graph(ROOT)
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_room_imports_only_what_it_may(room: str) -> None:
     allowed = {room, *ROOMS[room]}
-    for file in (ROOT / "pipeline" / room).glob("*.py"):
-        used = {path.relative_to(ROOT / "pipeline").parts[0].removesuffix(".py") for path in GRAPH[file]} - {"__init__"}
+    for file in (PIPELINE / room).rglob("*.py"):
+        used = {path.relative_to(PIPELINE).parts[0].removesuffix(".py") for path in GRAPH[file]} - {"__init__"}
         assert used <= allowed, f"{file.name} imports {used - allowed}"
 
 
-def test_every_room_has_its_rule() -> None:
-    assert {path.name for path in (ROOT / "pipeline").iterdir() if path.is_dir() and path.name != "__pycache__"} == set(ROOMS)
+def test_every_room_has_its_rule_and_no_file_lies_beside_them() -> None:
+    assert {path.name for path in PIPELINE.iterdir() if path.name not in ("__pycache__", "__init__.py")} == set(ROOMS)
+
+
+def test_params_reach_the_work_as_values() -> None:
+    """Only params and what fills in items knows the shape of params.yaml."""
+    for room in sorted(set(ROOMS) - {"params"}):
+        for file in (PIPELINE / room).rglob("*.py"):
+            used = {path.name for path in GRAPH[file] if path.is_relative_to(PIPELINE / "params")}
+            allowed = (
+                {"__init__.py", "items.py", "choices.py", "schema.py", "resolve.py", "lookups.py"} if room == "jobs" else set()
+            )
+            assert used <= allowed, f"{file} imports {used - allowed}"
 
 
 def test_nothing_imports_a_stage() -> None:
-    for file in (ROOT / "pipeline").rglob("*.py"):
+    for file in PIPELINE.rglob("*.py"):
         assert not [path for path in GRAPH[file] if path.is_relative_to(ROOT / "stages")], file
 
 
 def test_reporting_stages_do_without_torch() -> None:
     for name in ("tables", "figures", "cards", "report"):
-        for file in sources(ROOT / "stages" / f"{name}.py", GRAPH):
+        for file in sources(ROOT, name, [], GRAPH):
             if file.suffix != ".py":
                 continue
             top = {node for node in ast.parse(file.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)}
@@ -67,56 +70,128 @@ def test_reporting_stages_do_without_torch() -> None:
             assert not {module for module in modules if module.split(".")[0] in {"torch", "torchvision"}}, file
 
 
-STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-SCRIPTS = sorted(path.stem for path in (ROOT / "stages").glob("[a-z]*.py"))
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_depends_on_the_checksums_of_its_script_and_those_on_all_code(stage: str) -> None:
-    script = STAGES[stage]["cmd"].split("stages.")[1].split()[0]
-    code = ["${root}/pipeline", "${root}/stages"] if stage == "code" else [f"metrics/code/{script}.sha256"]
-    assert [dep for dep in STAGES[stage]["deps"] if dep.startswith(("${root}", "metrics/code"))] == code
-
-
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_the_checksums_are_those_of_exactly_the_code_that_a_script_imports(script: str) -> None:
-    finder = ModuleFinder([str(ROOT)], excludes=[f"pipeline.{name.removesuffix('.py')}" for name in NO_RESULTS])
+@pytest.mark.parametrize(
+    "script", ["data", "train", "attack", "transfer", "planes", "cost", "tables", "figures", "cards", "report"]
+)
+def test_the_code_of_a_script_is_all_that_it_imports(script: str) -> None:
+    excluded = [f"pipeline.{name.removesuffix('.py').replace('/', '.')}" for name in CARRIERS]
+    finder = ModuleFinder([str(ROOT)], excludes=excluded)
     finder.run_script(str(ROOT / "stages" / f"{script}.py"))
-    found = {Path(module.__file__) for module in finder.modules.values() if module.__file__}
-    assert {file for file in sources(ROOT / "stages" / f"{script}.py", GRAPH) if file.suffix == ".py"} == found
+    imported = {Path(module.__file__) for module in finder.modules.values() if module.__file__}
+    lookups = {PIPELINE / name for name in LOOKUPS}
+    named = {path for lookup in lookups & imported for path in GRAPH[lookup]} - lookups
+    assert {file for file in sources(ROOT, script, named, GRAPH) if file.suffix == ".py"} == imported - lookups
+
+
+@pytest.mark.parametrize("lookup", LOOKUPS)
+def test_a_lookup_file_holds_its_names_alone(lookup: str) -> None:
+    """It counts for no item, so nothing that a result hangs on may stand there."""
+    for node in ast.parse((PIPELINE / lookup).read_text()).body:
+        assert isinstance(node, ast.Import | ast.ImportFrom | ast.AnnAssign | ast.Expr), ast.dump(node)[:80]
+    names = {node.target.id for node in ast.parse((PIPELINE / lookup).read_text()).body if isinstance(node, ast.AnnAssign)}
+    module = "pipeline." + lookup.removesuffix("/__init__.py").removesuffix(".py").replace("/", ".")
+    for file in PIPELINE.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module == module:
+                assert {alias.name for alias in node.names} <= names, f"{file} imports more than the lookup from {module}"
+
+
+def items(folder: Path) -> dict[str, str]:
+    """Item files after `python -m stages.items` in a copy of the repository."""
+    done = subprocess.run([sys.executable, "-m", "stages.items"], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return {
+        path.relative_to(folder / "data/items").as_posix(): path.read_text() for path in (folder / "data/items").rglob("*.yaml")
+    }
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    folder = tmp_path_factory.mktemp("repository")
+    for room in ("pipeline", "stages"):
+        shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "params.yaml", folder)
+    return folder, items(folder)
+
+
+def methods_with_loss(before: dict[str, str], loss: str) -> set[str]:
+    trained = {path: yaml.safe_load(text)["recipe"]["loss"] for path, text in before.items() if "/train/" in path}
+    return {path.split("/")[2] for path, chosen in trained.items() if chosen and chosen["name"] == loss}
+
+
+def changed(folder: Path, before: dict[str, str], file: str) -> set[str]:
+    path = folder / file
+    text = path.read_text()
+    try:
+        path.write_text(text + "\n")
+        now = items(folder)
+    finally:
+        path.write_text(text)
+    assert set(now) == set(before)
+    return {name.removeprefix("digits/") for name in now if now[name] != before[name]}
+
+
+def test_a_change_of_a_loss_concerns_the_methods_that_have_it(repository: tuple[Path, dict[str, str]]) -> None:
+    folder, before = repository
+    with_hcp = methods_with_loss(before, "hcp")
+    assert {"hcp.yaml", "hcp_fs.yaml", "hcp_at.yaml", "hcp_m_p.yaml"} <= with_hcp
+    concerned = changed(folder, before, "pipeline/losses/hcp.py")
+    of_models = {f"{stage}/{name}" for stage in ("train", "attack") for name in with_hcp}
+    assert concerned == of_models | {"transfer.yaml", "cost.yaml"}
 
 
 @pytest.mark.parametrize(
-    ("changed", "concerned"),
+    ("file", "concerned"),
     [
-        ("pipeline/losses/hcp.py", ["attack", "cost", "planes", "train", "transfer"]),
-        ("pipeline/jobs/verdict.py", ["attack"]),
-        ("pipeline/data/digits.py", ["data"]),
-        ("pipeline/reporting/cards.py", ["cards"]),
-        ("pipeline/reporting/published.csv", ["cards", "figures", "report", "tables"]),
-        ("pipeline/tracking.py", []),
-        ("stages/train.py", ["train"]),
-        ("stages/__init__.py", []),
+        ("pipeline/data/digits.py", {"data.yaml"}),
+        ("pipeline/data/parquet_files.py", set()),
+        ("pipeline/models/conv6.py", set()),
+        ("pipeline/attacks/fab.py", "attack"),
+        ("pipeline/jobs/verdict.py", "attack"),
+        ("pipeline/reporting/published.csv", {"tables.yaml", "figures.yaml", "cards.yaml", "report.yaml"}),
+        ("pipeline/tracking/run.py", set()),
+        ("pipeline/params/agreement.py", set()),
+        ("stages/cost.py", {"cost.yaml"}),
+        ("pipeline/losses/__init__.py", set()),
     ],
 )
-def test_a_change_of_code_concerns_the_stages_that_import_it(
-    changed: str, concerned: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_change_of_code_concerns_the_items_that_use_it(
+    file: str, concerned: set[str] | str, repository: tuple[Path, dict[str, str]]
 ) -> None:
-    for room in ("pipeline", "stages"):
-        shutil.copytree(ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("stages.code.__file__", str(tmp_path / "stages/code.py"))
-    write_code()
-    before = {path.stem: path.read_text() for path in Path("metrics/code").iterdir()}
-    with Path(changed).open("a") as file:
-        file.write("\n")
-    write_code()
-    assert sorted(before) == SCRIPTS
-    assert [name for name in SCRIPTS if Path(f"metrics/code/{name}.sha256").read_text() != before[name]] == concerned
+    folder, before = repository
+    wanted = {path.removeprefix("digits/") for path in before if "/attack/" in path} if concerned == "attack" else concerned
+    assert changed(folder, before, file) == wanted
+
+
+def test_one_param_of_one_method_concerns_it_and_what_builds_on_it(repository: tuple[Path, dict[str, str]]) -> None:
+    folder, before = repository
+    text = (folder / "params.yaml").read_text()
+    try:
+        (folder / "params.yaml").write_text(text.replace("      e: 0.001\n", "      e: 0.002\n"))
+        now = items(folder)
+    finally:
+        (folder / "params.yaml").write_text(text)
+    assert {name for name in now if now[name] != before[name]} == {
+        *(f"digits/train/{name}" for name in methods_with_loss(before, "hcp")),
+        "digits/cost.yaml",
+    }
+
+
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+
+
+@pytest.mark.parametrize("stage", sorted(set(STAGES) - {"items"}))
+def test_a_stage_depends_on_its_items_file_and_on_no_params_or_code(stage: str) -> None:
+    deps, script = STAGES[stage]["deps"], STAGES[stage]["cmd"].split("stages.")[1].split()[0]
+    assert [dep for dep in deps if dep.startswith("data/items/")] == [dep for dep in deps if dep.startswith("data/items")]
+    (own,) = [dep for dep in deps if dep.startswith("data/items/")]
+    assert Path(own).parts[-1] == f"{script}.yaml" or Path(own).parts[-2] == script
+    assert "params" not in STAGES[stage]
+    assert not [dep for dep in deps if dep.startswith("${root}")]
 
 
 def test_stage_scripts_are_short_and_files_are_not_long() -> None:
     for file in (ROOT / "stages").glob("*.py"):
         assert len(file.read_text().splitlines()) <= 40, file
-    for file in (ROOT / "pipeline").rglob("*.py"):
+    for file in PIPELINE.rglob("*.py"):
         assert len(file.read_text().splitlines()) <= 300, file

@@ -1,6 +1,5 @@
 """Attacks by the name that params.yaml uses. Each takes (model, x, y, eps, *, options, generator, objective, batch_size, done) and
-returns x_adv; `cw` takes its constant c for eps and no objective, it has one of its own. `apgd_targeted` and `fab` take an `Aimed`
-one."""
+returns x_adv. What is special about an attack is in its own signature, see pipeline/attacks/kinds.py."""
 
 from collections.abc import Callable
 
@@ -26,5 +25,3 @@ ATTACKS: dict[str, Callable[..., Tensor]] = {
     "pgd": pgd,
     "square": square,
 }
-AIMED = ("apgd_targeted", "fab")  # those whose objective is told a wrong class of each image
-ITERATED = ("bim", "mim", "pgd")  # those that go on from a misclassified image unless `stop` says otherwise

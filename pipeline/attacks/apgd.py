@@ -8,7 +8,7 @@ from annotated_types import Ge, Gt, Lt
 from torch import Generator, Tensor, nn
 
 from pipeline.attacks.objective import Aimed, Objective, cross_entropy, targeted_dlr, wrong_classes
-from pipeline.attacks.steps import Done, evaluating, nobody
+from pipeline.attacks.steps import Done, evaluating, no_progress
 from pipeline.attacks.tries import Tries, Try, best_of_each, logits_of
 
 Norm = Literal["linf", "l2"]
@@ -31,14 +31,14 @@ def apgd(
     generator: Generator | None = None,
     objective: Objective = cross_entropy,
     batch_size: int | None = None,
-    done: Done = nobody,
+    done: Done = no_progress,
 ) -> Tensor:
     """`steps` steps up the objective from a random point, up to `restarts` times. x: (B, C, H, W) in [0, 1], y: (B,) -> x_adv, same
     shape and range, |x_adv - x| <= eps in `norm`: of each image the first point that the model gets wrong (x where it does so
     already), else the one where the objective was highest.
 
-    rho: the share of the steps between two checkpoints that must go up for the step size to stay. batch_size: how many tries are at
-    work at once, as many as images if None; one that ends makes room for the next.
+    rho: the share of the steps between two checkpoints that must go up for the step size to stay. batch_size: how many tries are
+    made at once, as many as images if None; the next takes the place of one that ends.
     """
 
     def aimed(model: nn.Module, x: Tensor, y: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -61,7 +61,7 @@ def apgd_targeted(
     generator: Generator | None = None,
     objective: Aimed = targeted_dlr,
     batch_size: int | None = None,
-    done: Done = nobody,
+    done: Done = no_progress,
 ) -> Tensor:
     """APGD towards each of the `targets` best wrong classes of the clean image (all of them where there are fewer), best first, on
     the images that are still right. Shapes, range and result as `apgd`'s. Raises ValueError for fewer than 4 classes, unless
@@ -111,9 +111,9 @@ def _restarted(
     gaps = torch.tensor(_checkpoints(steps), device=x.device)
     with evaluating(model):
         logits = logits_of(model, x, batch_size)
-        standing = logits.argmax(1) == y
+        active = logits.argmax(1) == y
         aims = wrong_classes(logits, y)[:, :targets]
-        tries = Tries(standing, aims, restarts, lambda _: random_point(x, eps, norm, generator), done)
+        tries = Tries(active, aims, restarts, lambda _: random_point(x, eps, norm, generator), done)
         climb = _begin(tries.take(batch_size or len(x)), eps)
         while len(climb.row):
             value, grad, right = _evaluate(model, climb.x_adv, y[climb.row], climb.target, objective)
@@ -128,7 +128,7 @@ def _restarted(
                 rows = climb.row[ends]
                 x_adv[rows], highest[rows] = _where(right, climb.best, climb.x_adv)[ends], score[ends]
                 tries.end(climb.row[over & right], climb.row[~right])
-                going = tries.standing[climb.row] & ~over
+                going = tries.active[climb.row] & ~over
                 climb, grad = Climb(*(values[going] for values in climb)), grad[going]
             climb = _step(climb, grad, x[climb.row], eps, norm, rho, gaps)
             more = tries.take((batch_size or len(x)) - len(climb.row))

@@ -8,7 +8,7 @@ import torch
 from annotated_types import Ge, Gt
 from torch import Generator, Tensor, nn
 
-from pipeline.attacks.steps import Done, evaluating, gradient, in_batches, nobody
+from pipeline.attacks.steps import Done, evaluating, gradient, in_batches, no_progress
 
 INSIDE = 0.999999  # as the authors: black and white pixels are moved this little inwards, where arctanh is finite
 PROGRESS = 0.9999  # as the authors: progress is an objective below this share of what it was a tenth of the steps ago
@@ -32,7 +32,7 @@ def cw(
     binary_search_steps: Annotated[int, Ge(1)],
     generator: Generator | None = None,  # one signature for all attacks; this one draws nothing
     batch_size: int | None = None,
-    done: Done = nobody,
+    done: Done = no_progress,
 ) -> Tensor:
     """For each image the nearest x_adv in l2 that was found whose best wrong class is at least `confidence` above y; the image
     itself where none was found or where the model is wrong already. x: (B, C, H, W) in [0, 1], y: (B,) -> x_adv, same shape and

@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn
 
 from pipeline.attacks.apgd import Norm, length, random_point
 from pipeline.attacks.objective import Aimed, targeted_margin, wrong_classes
-from pipeline.attacks.steps import Done, evaluating, nobody
+from pipeline.attacks.steps import Done, evaluating, no_progress
 from pipeline.attacks.tries import Tries, Try, best_of_each, logits_of
 
 Stop = Literal["never", "sample"]
@@ -37,15 +37,15 @@ def fab(
     generator: Generator | None = None,
     objective: Aimed = targeted_margin,
     batch_size: int | None = None,
-    done: Done = nobody,
+    done: Done = no_progress,
 ) -> Tensor:
     """For each of the `targets` best wrong classes of the clean image (all of them where there are fewer), best first, `steps`
     steps from the image and restarts - 1 times as many from a random point near it. x: (B, C, H, W) in [0, 1], y: (B,) -> x_adv,
     same shape and range: a point that the model gets wrong with |x_adv - x| <= eps in `norm`, x where none was found or where the
     model is wrong already.
 
-    stop: `sample` leaves an image alone once it has such a point, `never` makes every step and returns the nearest. objective: its
-    planes are stepped to; whether an image is broken the model's prediction says. batch_size: as apgd's.
+    stop: `sample` is early stopping of an image that has such a point, `never` makes every step and returns the nearest.
+    objective: the steps lead to its planes; whether an image is broken is decided by the model's prediction. batch_size: as apgd's.
     """
     for name, value, choices in (("norm", norm, get_args(Norm)), ("stop", stop, get_args(Stop))):
         if value not in choices:
@@ -74,7 +74,7 @@ def fab(
             over, broken = walk.step == steps, nearest[row] <= enough
             if (over | broken).any():
                 tries.end(row[over & ~broken], row[broken])
-                walk = Walk(*(values[~over & tries.standing[row]] for values in walk))
+                walk = Walk(*(values[~over & tries.active[row]] for values in walk))
                 more = tries.take(room - len(walk.row))
                 walk = Walk(*map(torch.cat, zip(walk, _begin(more), strict=True)))
     return x_adv

@@ -4,7 +4,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from pipeline.attacks.objective import Objective, cross_entropy
-from pipeline.attacks.steps import Done, ball, evaluating, gradient, in_batches, nobody
+from pipeline.attacks.steps import Done, ball, evaluating, gradient, in_batches, no_progress
 
 
 @torch.no_grad()
@@ -17,7 +17,7 @@ def fgsm(
     generator: Generator | None = None,  # one signature for all attacks; this one draws nothing
     objective: Objective = cross_entropy,
     batch_size: int | None = None,
-    done: Done = nobody,
+    done: Done = no_progress,
 ) -> Tensor:
     """x + eps * sign(gradient). x: (B, C, H, W) in [0, 1], y: (B,) -> x_adv, same shape and range, |x_adv - x| <= eps.
     batch_size: images at a time, all if None."""

@@ -7,7 +7,7 @@ from annotated_types import Ge, Gt
 from torch import Generator, Tensor, nn
 
 from pipeline.attacks.objective import Objective, cross_entropy
-from pipeline.attacks.steps import Done, Stop, nobody, sign_steps
+from pipeline.attacks.steps import Done, Stop, no_progress, sign_steps
 
 
 @torch.no_grad()
@@ -24,7 +24,7 @@ def mim(
     generator: Generator | None = None,  # one signature for all attacks; this one draws nothing
     objective: Objective = cross_entropy,
     batch_size: int | None = None,
-    done: Done = nobody,
+    done: Done = no_progress,
 ) -> Tensor:
     """`steps` sign steps of rel_step_size * eps along m = decay * m + gradient / |gradient|_1. x: (B, C, H, W) in [0, 1], y: (B,)
     -> x_adv, same shape and range, |x_adv - x| <= eps. stop, batch_size: as in `sign_steps`."""

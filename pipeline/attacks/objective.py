@@ -36,7 +36,7 @@ def dlr(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return lead(logits, y) / (first - third + NO_ZERO), logits
 
 
-MODEL_ALONE = frozenset({cross_entropy, margin, dlr})  # objectives that hang on nothing but what they are given
+MODEL_ALONE = frozenset({cross_entropy, margin, dlr})  # objectives that depend on their arguments alone
 
 
 def targeted_margin(model: nn.Module, x: Tensor, y: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -75,12 +75,12 @@ def _largest(logits: Tensor, count: int, name: str, instead: str) -> Sequence[Te
     return logits.topk(count, dim=1).values.unbind(1)
 
 
-# For an attacker who knows the defence. The model must have `forward_features` (pipeline/models/network.py).
+# Adaptive attacks: the attacker knows the prototypes. The model must have `forward_features` (pipeline/models/network.py).
 
 
 def joint(losses: Mapping[str, nn.Module]) -> Objective:
     """Cross entropy plus every loss on its feature layer: the attacker knows the prototypes (pcl eq. 8, table 4). Each loss gives
-    an image a value that hangs on no other image."""
+    an image a value that depends on no other image."""
 
     def objective(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         logits, features = _features(model, x)

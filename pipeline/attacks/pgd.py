@@ -7,7 +7,7 @@ from annotated_types import Ge, Gt
 from torch import Generator, Tensor, nn
 
 from pipeline.attacks.objective import Objective, cross_entropy
-from pipeline.attacks.steps import Done, Stop, ball, nobody, sign_steps
+from pipeline.attacks.steps import Done, Stop, ball, no_progress, sign_steps
 
 Start = Literal["uniform", "gaussian"]
 
@@ -25,7 +25,7 @@ def pgd(
     generator: Generator | None = None,
     objective: Objective = cross_entropy,
     batch_size: int | None = None,
-    done: Done = nobody,
+    done: Done = no_progress,
     start: Start | Tensor = "uniform",
 ) -> Tensor:
     """BIM from `random_start` or a given start. x: (B, C, H, W) in [0, 1], y: (B,) -> x_adv, same shape and range,

@@ -12,7 +12,7 @@ from torch import Generator, Tensor, nn
 
 from pipeline.attacks.apgd import Norm
 from pipeline.attacks.objective import Objective, margin
-from pipeline.attacks.steps import Done, evaluating, in_batches, nobody
+from pipeline.attacks.steps import Done, evaluating, in_batches, no_progress
 
 HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10000 queries, section 5: the share p of the pixels is halved
 
@@ -30,9 +30,9 @@ def square(
     generator: Generator | None = None,
     objective: Objective = margin,
     batch_size: int | None = None,
-    done: Done = nobody,
+    done: Done = no_progress,
 ) -> Tensor:
-    """Algorithm 1: a change in a random square stays if it raises the objective; an image rests as soon as it is misclassified.
+    """Algorithm 1: a change in a random square stays if it raises the objective; early stopping once an image is misclassified.
     x: (B, C, H, W) in [0, 1], y: (B,) -> x_adv, same shape and range, |x_adv - x| <= eps in `norm`. Nothing is differentiated.
 
     queries: forwards per image, the one of the image as it is among them (AutoAttack: 5000). p_init: share of the pixels in the

@@ -14,8 +14,8 @@ Stop = Literal["never", "sample", "batch"]
 Done = Callable[[float], object]  # told how many more images, or parts of them, are done, for a progress bar
 
 
-def nobody(count: float) -> None:
-    """A `Done` that nobody watches."""
+def no_progress(count: float) -> None:
+    """The `Done` that does nothing: there is no progress bar."""
 
 
 @runtime_checkable
@@ -30,8 +30,8 @@ class Records(Protocol):
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """eval() inside, so that batch norm neither uses nor changes with the attacked batch, and no parameter asks for a gradient, so
-    that a forward keeps nothing for it; each module's mode and each parameter's wish restored after."""
+    """Eval mode inside, so that batch norm neither uses nor changes with the attacked batch, and no gradients of parameters, so
+    that a forward keeps nothing for them. Each module's mode and each parameter's requires_grad are restored after."""
     training = [module for module in model.modules() if module.training]
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     model.eval()
@@ -92,14 +92,15 @@ def sign_steps(
     decay: float | None = None,
     stop: Stop = "never",
     batch_size: int | None = None,
-    done: Done = nobody,
+    done: Done = no_progress,
 ) -> Tensor:
     """`steps` steps of step_size * sign from `start` within the l-inf ball around x, along the gradient or, with a `decay`, along
     m = decay * m + gradient / |gradient|_1. x, start: (N, C, H, W) in [0, 1], y: (N,) -> x_adv, same shape and range.
 
-    stop: `sample` leaves an image alone once the model gets it wrong, `batch` ends when all images of a batch are wrong at once
-    (the authors' noise measurement in hcp table 3), `never` makes every step. batch_size: how many images are at work at once, all
-    if None; with `sample` one that is done makes room for the next, so that every forward but the last few is a full one.
+    stop: `sample` is early stopping of each image once it is misclassified, `batch` stops when all images of a batch are
+    misclassified at once (the authors' noise measurement in hcp table 3), `never` makes every step. batch_size: how many images go
+    through the model at once, all if None; with `sample` the next image takes the place of one that is done, so that all batches
+    but the last few are full.
     """
     if stop not in get_args(Stop):
         raise ValueError(f"stop must be one of {', '.join(get_args(Stop))}, got {stop!r}")
@@ -122,8 +123,8 @@ def sign_steps(
         done(len(x))
         return x_adv
 
-    def by_turns(x_adv: Tensor) -> Tensor:
-        """An image that is done makes room for the next."""
+    def with_early_stopping(x_adv: Tensor) -> Tensor:
+        """Each batch holds active images only: the next one takes the place of one that is done."""
         (low, high), momentum = ball(x, eps), torch.zeros_like(x) if decay is not None else None
         waiting = torch.arange(len(x), device=x.device)
         taken = torch.zeros_like(waiting)  # steps
@@ -144,6 +145,6 @@ def sign_steps(
 
     with evaluating(model):
         if stop == "sample":
-            return by_turns(start.clone())
+            return with_early_stopping(start.clone())
         parts = zip(*(whole.split(batch_size or len(x)) for whole in (x, y, start)), strict=True)
         return torch.cat([together(*part) for part in parts])

@@ -1,5 +1,5 @@
-"""Several tries on every image, towards one wrong class after the other, as APGD and FAB make them: as many at once as there is
-room for, and the next as soon as there is room again."""
+"""Restarts of APGD and FAB on every image, towards one wrong class after the other: a full batch of tries at a time, in which the
+next try takes the place of one that ends."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -21,17 +21,17 @@ class Try(NamedTuple):
 
 
 class Tries:
-    """Hands out the tries of the images that are `standing` (N,): towards the first column of `targets` (N, K) all of them
+    """Hands out the tries of the images that are `active` (N,): towards the first column of `targets` (N, K) all of them
     `restarts` times, then towards the next. `starts` is called once for each column and restart, for all images, so that no image's
-    start hangs on what befell others. `done` hears of images, and of parts of them, that have no more tries."""
+    start depends on the others. `done` is told of images, and of parts of them, that have no more tries."""
 
-    def __init__(self, standing: Tensor, targets: Tensor, restarts: int, starts: Starts, done: Done) -> None:
-        self.standing = standing.clone()
+    def __init__(self, active: Tensor, targets: Tensor, restarts: int, starts: Starts, done: Done) -> None:
+        self.active = active.clone()
         self.each = targets.shape[1] * restarts  # tries of an image
-        self.left, self.done = self.each * standing, done
-        self.rounds = self._rounds(standing.nonzero()[:, 0], targets, restarts, starts)
+        self.left, self.done = self.each * active, done
+        self.rounds = self._rounds(active.nonzero()[:, 0], targets, restarts, starts)
         self.waiting = next(self.rounds)
-        done(len(standing) - int(standing.sum()))
+        done(len(active) - int(active.sum()))
 
     @staticmethod
     def _rounds(rows: Tensor, targets: Tensor, restarts: int, starts: Starts) -> Iterator[Try]:
@@ -40,16 +40,16 @@ class Tries:
                 yield Try(rows, target[rows], starts(restart)[rows])
 
     def take(self, room: int) -> Try:
-        """The next tries on images that are standing, `room` of them or, where there are no more, fewer."""
+        """The next `room` tries on active images; fewer where there are no more."""
         taken = [Try(*(values[:0] for values in self.waiting))]
         while room:
-            going = self.standing[self.waiting.row]
+            going = self.active[self.waiting.row]
             waiting = Try(*(values[going] for values in self.waiting))
             taken.append(Try(*(values[:room] for values in waiting)))
             count = len(taken[-1].row)
             room, self.waiting = room - count, Try(*(values[count:] for values in waiting))
             if room:
-                more = next(self.rounds, None) if self.standing.any() else None
+                more = next(self.rounds, None) if self.active.any() else None
                 if more is None:
                     break
                 self.waiting = more
@@ -59,7 +59,7 @@ class Tries:
         """over: the images of tries that came to their end (T,); broken: images that need no other try (T,)."""
         before = int(self.left.sum())
         self.left.scatter_add_(0, over, -torch.ones_like(over))
-        self.left[broken], self.standing[broken] = 0, False
+        self.left[broken], self.active[broken] = 0, False
         self.done((before - int(self.left.sum())) / self.each)
 
 

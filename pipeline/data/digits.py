@@ -13,8 +13,8 @@ def sklearn_digits(
 ) -> tuple[ImageSet, ImageSet, list[str]]:
     """sklearn.datasets.load_digits, values 0..16 spread over 0..255 -> train, test, classes; images (N, 1, 8, 8).
 
-    The set has no published split, so one is drawn, stratified. Its order is random too: images of one writer stand together in
-    the source, and the first n of the test split should be a fair sample.
+    The set has no published split, so one is drawn, stratified and in random order: images of one writer stand together in the
+    source.
     """
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split

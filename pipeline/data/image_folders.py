@@ -38,8 +38,7 @@ def _read(folder: Path, size: int | None, channels: int) -> tuple[ImageSet, list
     except OSError as error:
         raise ValueError(f"{folder} must hold a folder of images for each class: {error}") from error
     labels = np.array(found.targets, dtype=np.int64)
-    order = _classes_in_turn(labels)
-    paths = [Path(found.samples[i][0]) for i in order]
+    paths = [Path(path) for path, _ in found.samples]
     images: NDArray[np.uint8] | None = None
     decode = partial(_decode, size=size, channels=channels)
     with ThreadPool(max(2, os.cpu_count() or 2)) as pool:
@@ -53,14 +52,7 @@ def _read(folder: Path, size: int | None, channels: int) -> tuple[ImageSet, list
                 )
             images[i] = image
     assert images is not None  # ImageFolder refuses a folder without images
-    return ImageSet(images, labels[order]), found.classes
-
-
-def _classes_in_turn(labels: NDArray[np.int64]) -> NDArray[np.intp]:
-    """labels: (N,), sorted -> (N,) order that takes the first image of each class, then the second and so on, so that the first n
-    of a split are a fair sample."""
-    rank = np.arange(len(labels)) - np.searchsorted(labels, labels)  # (N,) place within the class
-    return np.lexsort((labels, rank))
+    return ImageSet(images, labels), found.classes
 
 
 def _decode(path: Path, size: int | None, channels: int) -> NDArray[np.uint8]:

@@ -1,4 +1,6 @@
-"""The validation split, and the figures of the train split that models normalise with."""
+"""Samples of a data set, the validation split, and the statistics of the train split that models normalise with."""
+
+from typing import Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,11 +10,64 @@ from pipeline.data.image_set import ImageSet, Splits
 CHUNK = 1000  # images counted at a time: np.bincount needs 8 bytes a pixel
 
 
-def make_splits(train: ImageSet, test: ImageSet, classes: list[str], *, fraction: float, seed: int) -> Splits:
-    """Takes the validation split from `train`; mean and std are those of what is left. The test split stays as it is."""
-    kept, validation = split_validation(train, fraction, seed)
+class Sample(TypedDict):
+    """How many images of a data set are used: all, or a stratified random sample drawn with `seed`."""
+
+    train: int | Literal["all"]
+    test: int | Literal["all"]
+    seed: int
+
+
+def make_splits(train: ImageSet, test: ImageSet, classes: list[str], *, fraction: float, seed: int, sample: Sample) -> Splits:
+    """Draws the sample, then takes the validation split from the training images; mean and std are those of what is left.
+
+    Training images stay in the source's order. Test images are put in `stratified_order`, so the first N of them are a stratified
+    random sample, whatever N.
+    """
+    drawn = np.arange(len(train.labels))
+    if sample["train"] != "all":
+        drawn = np.sort(stratified_order(train.labels, sample["seed"])[: _checked("train", sample["train"], train.labels)])
+    kept, validation = split_validation(_take(train, drawn), fraction, seed)
     mean, std = channel_statistics(kept.images)
-    return Splits(kept, validation, test, classes, mean, std)
+    order = stratified_order(test.labels, sample["seed"])
+    if sample["test"] != "all":
+        order = order[: _checked("test", sample["test"], test.labels)]
+    return Splits(kept, validation, _take(test, order), classes, mean, std)
+
+
+def stratified_order(labels: NDArray[np.int64], seed: int) -> NDArray[np.intp]:
+    """labels: (N,) -> a random order (N,) of which every prefix is stratified: the number of images of a class in it is its share
+    of the prefix, rounded up or down.
+
+    The next image is of the class that first needs one more to keep to this, among those that may have one more (the quota method
+    of apportionment). Ties are broken at random.
+    """
+    generator = np.random.default_rng(seed)
+    present, counts = np.unique(labels, return_counts=True)
+    members = [generator.permutation(np.flatnonzero(labels == label)) for label in present]
+    total, taken = len(labels), np.zeros_like(counts)
+    order = np.empty(total, dtype=np.intp)
+    for place in range(total):
+        below_share = taken * total < (place + 1) * counts  # (K,)
+        needed_at = -(-(taken + 1) * total // counts)  # (K,) length of the prefix whose share rounds down to one more
+        chosen = np.where(below_share, needed_at + generator.random(len(counts)), np.inf).argmin()
+        order[place] = members[chosen][taken[chosen]]
+        taken[chosen] += 1
+    return order
+
+
+def _checked(name: str, count: int, labels: NDArray[np.int64]) -> int:
+    total, smallest = len(labels), np.unique(labels, return_counts=True)[1].min()
+    fewest = -(-total // smallest)  # so that each class has an image in the sample; at least the number of classes
+    if not fewest <= count <= total:
+        raise ValueError(
+            f"sample.{name}: {count} of {total} images, must be all or {fewest} to {total}, so that every class is in the sample"
+        )
+    return count
+
+
+def _take(part: ImageSet, index: NDArray[np.intp]) -> ImageSet:
+    return ImageSet(part.images[index], part.labels[index])
 
 
 def split_validation(train: ImageSet, fraction: float, seed: int) -> tuple[ImageSet, ImageSet]:
@@ -34,7 +89,7 @@ def split_validation(train: ImageSet, fraction: float, seed: int) -> tuple[Image
             raise ValueError(f"class {missing[0]} has {counts[present == missing[0]][0]} images in train, {advice}")
     kept.sort()
     drawn.sort()
-    return ImageSet(train.images[kept], train.labels[kept]), ImageSet(train.images[drawn], train.labels[drawn])
+    return _take(train, kept), _take(train, drawn)
 
 
 def channel_statistics(images: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

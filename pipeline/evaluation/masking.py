@@ -1,5 +1,5 @@
 """What a model itself says of masked gradients (Athalye et al., arXiv:1802.00420, section 3.1; Carlini et al., arXiv:1902.06705,
-section 4): plain numbers, which pipeline/reporting/masking.py judges."""
+section 4): plain numbers, which pipeline/reporting/verdict/masking.py judges."""
 
 from functools import partial
 

@@ -1,5 +1,5 @@
-"""The worst that several attacks do to each image: one after the other on what is still standing, as AutoAttack does (Croce and
-Hein, arXiv:2003.01690, section 6), or all of them on every image."""
+"""The worst case of several attacks per image: one after the other on the images that are still active (not yet misclassified), as
+AutoAttack does (Croce and Hein, arXiv:2003.01690, section 6), or all of them on every image."""
 
 from collections.abc import Callable, Sequence
 
@@ -25,17 +25,17 @@ def in_turn(
     Returns rows as `measure` does, of each part those of the images it ran on, then a row per image under `name`, which holds what
     the part that broke it did, or the last part where none has; and the images (N, C, H, W) of these. Each part has one eps.
     """
-    x_worst, standing = images.clone(), torch.arange(len(images), device=images.device)
+    x_worst, active = images.clone(), torch.arange(len(images), device=images.device)
     last = outcome_rows(parts[0], images, labels, images, prediction)
     frames = []
     for part in parts:
-        standing = standing[prediction == labels[standing]]
-        if not len(standing):
+        active = active[prediction == labels[active]]
+        if not len(active):
             break
-        x, y = images[standing], labels[standing]
+        x, y = images[active], labels[active]
         x_adv, prediction = run(part, x, y)
-        frames.append(outcome_rows(part, x, y, x_adv, prediction, standing))
-        x_worst[standing] = x_adv
+        frames.append(outcome_rows(part, x, y, x_adv, prediction, active))
+        x_worst[active] = x_adv
     worst = pd.concat([last, *frames]).drop_duplicates("image", keep="last").sort_values("image").assign(attack=name)
     return pd.concat([*frames, worst], ignore_index=True), x_worst
 

@@ -1,7 +1,6 @@
-"""The first half of stage attack: every attack of the run on one model, image by image."""
+"""Stage attack: every attack of the run on one model, image by image, then the verdict on it (verdict.py)."""
 
-import os
-from collections.abc import Sequence
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,114 +8,80 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.attacks import AIMED, ATTACKS, ITERATED
-from pipeline.attacks.cw import cw
+from pipeline.attacks.kinds import stops_early, takes_targets
 from pipeline.attacks.mim import mim
 from pipeline.attacks.objective import joint, joint_targeted
 from pipeline.data.image_set import load_splits
-from pipeline.evaluation.robustness import (
-    Attack,
-    Trial,
-    attackable,
-    clean_features,
-    measure,
-    noise_trials,
-    summary_metrics,
-    trials,
-)
+from pipeline.evaluation.robustness import Trial, attackable, clean_features, measure, noise_trials, summary_metrics, trials
 from pipeline.jobs.learner import load_model, test_images
-from pipeline.params.schema import Dataset, Evaluation, Params, pick
+from pipeline.jobs.trials import cw_trials, named_attacks
+from pipeline.jobs.verdict import judge_model
+from pipeline.params.items import AttackItem, item_file
 from pipeline.runtime.device import set_up_device
 from pipeline.runtime.distributed import check_same, is_main
-from pipeline.runtime.files import atomic_path, content_key
-from pipeline.tracking import track
+from pipeline.runtime.files import atomic_path, content_key, kept_work
+from pipeline.tracking.run import track
+from pipeline.tracking.store import Settings
 from pipeline.training.criterion import Criterion
 
 Arrays = dict[str, np.ndarray]
-CODE = ["attacks", "data", "evaluation", "jobs", "losses", "models", "training"]  # rooms that the outcomes follow from
 
 
-def attack_model(params: Params, dataset: str, method: str, seed: int) -> None:
+def attack_model(item: AttackItem, seed: int, tracking: Settings) -> None:
     """Writes into data/attacks/DATASET/METHOD/SEED: outcomes.parquet (a row per attack, eps and test image), images.npz (the first
-    adversarial images, as many as params.yaml keeps) and features.npz (features of the clean test images, by layer)."""
-    data: Dataset = pick(params.datasets, dataset, "dataset")
-    pick(params.methods, method, "method")
-    evaluation, device = data.evaluation, set_up_device(params.compute.device, params.compute.threads)
-    images_file, model_file = f"data/{dataset}.npz", f"models/{dataset}/{method}/{seed}.pt"
+    adversarial images, as many as the item keeps), features.npz (features of the clean test images, by layer) and run.json (what
+    MLflow is told); and the verdict into data/verdict/DATASET/METHOD/SEED, see `judge_model`."""
+    dataset, method = item.dataset, item.method
+    device = set_up_device(item.compute.device, item.compute.threads)
+    images_file, model_file = Path("data", f"{dataset}.npz"), Path("models", dataset, method, f"{seed}.pt")
     splits = load_splits(images_file)
-    network, criterion, trained_with = load_model(model_file, device)
-    used = {
-        "evaluation": evaluation.model_dump(),
-        "attacks": {name: params.attacks[name].model_dump() for name in params.run.attacks},
-        "measure": params.measure[method],
-        "headline_eps": data.headline_eps,
-        "compute": {**params.compute.model_dump(exclude={"precision"}), "device": device.type},
-        "dataset": dataset,
-        "method": method,
-        "seed": seed,
-    }
-    key = content_key(used, [images_file, model_file], CODE)
+    network, criterion, made_with = load_model(model_file, device)
+    key = content_key([item_file(dataset, "attack", method), images_file, model_file], seed, device.type)
     check_same("what is attacked", key)
+    folder, unfinished = Path("data/attacks", dataset, method, str(seed)), kept_work("attack", dataset, method, seed)
     with track(
-        enabled=params.tracking.enabled and is_main(),
-        uri=params.tracking.uri,
-        experiment="robustness",
-        name=f"{dataset} {method} {seed}",
+        tracking,
+        model=f"{dataset}/{method}/{seed}",
         key=key,
-        params={**used, "trained_with": trained_with},
-        tags={"dataset": dataset, "method": method, "seed": str(seed), "stage": os.environ.get("DVC_STAGE", "attack")},
+        params=made_with,
+        tags={"dataset": dataset, "method": method, "seed": str(seed), "stage": "attack"},
+        record=folder / "run.json",
+        trained=made_with["key"],
     ) as run:
-        images, labels = test_images(data, splits, device)
-        victim = attackable(network, images, params.compute.attack_precision)
-        plan, keep = _plan(params, data, method, criterion), _kept(evaluation, len(images))
-        outcomes, kept = measure(victim, images, labels, plan, seed=seed, keep=keep)
+        images, labels = test_images(splits, item.images, device)
+        victim = attackable(network, images, item.compute.precision)
+        kept = {"all": len(images), "none": 0}.get(str(item.keep_images), item.keep_images)
+        outcomes, examples = measure(victim, images, labels, _plan(item, criterion), seed=seed, keep=int(kept))
         if is_main():
-            features = clean_features(network, images, batch_size=evaluation.batch_size)
-            _write(Path("data/attacks", dataset, method, str(seed)), outcomes, features, kept, labels.cpu().numpy())
-        summary = summary_metrics(outcomes)
-        run.log(summary)
-    print(f"{dataset} {method} {seed}: " + ", ".join(f"{name} {value:.4g}" for name, value in summary.items()))
+            features = clean_features(network, images, batch_size=item.batch_size)
+            _write(folder, outcomes, features, examples, labels.cpu().numpy())
+        verdict = judge_model(item, seed, network=network, criterion=criterion, splits=splits, unfinished=unfinished / key)
+        run.log(summary_metrics(outcomes) | verdict)
+    if is_main():
+        shutil.rmtree(unfinished, ignore_errors=True)  # with what other params had left unfinished
+    shown = summary_metrics(outcomes) | verdict
+    print(f"{dataset} {method} {seed}: " + ", ".join(f"{name} {value:.4g}" for name, value in shown.items()))
 
 
-def _plan(params: Params, data: Dataset, method: str, criterion: Criterion) -> list[Trial]:
-    """The l-inf attacks of the run at every eps, then what params.yaml, measure, has for this method."""
-    evaluation, kinds = data.evaluation, params.measure[method]
+def _plan(item: AttackItem, criterion: Criterion) -> list[Trial]:
+    """The l-inf attacks at every eps, then what else is measured on this method."""
     attacks = {
-        name: partial(attack, stop="sample") if params.attacks[name].name in ITERATED else attack
-        for name, attack in linf_attacks(params).items()
+        name: partial(attack, stop="sample") if stops_early(attack) else attack
+        for name, attack in named_attacks(item.attacks).items()
     }
-    plan = trials(attacks, evaluation.eps + (evaluation.sweep if "sweep" in kinds else []), evaluation.batch_size)
-    if "cw" in kinds:
-        plan += cw_trials(params, evaluation, evaluation.c)
-    if "adaptive" in kinds:
+    plan = trials(attacks, item.eps, item.batch_size)
+    if item.cw:
+        plan += cw_trials(item.cw, item.c, item.batch_size, item.cw_images)
+    if item.adaptive_eps:
         losses = dict(criterion.losses.items())
         adaptive = {
-            f"adaptive_{name}": partial(
-                attack, objective=joint_targeted(losses) if params.attacks[name].name in AIMED else joint(losses)
-            )
+            f"adaptive_{name}": partial(attack, objective=joint_targeted(losses) if takes_targets(attack) else joint(losses))
             for name, attack in attacks.items()
         }
-        plan += trials(adaptive, [data.headline_eps], evaluation.batch_size)
-    if "noise" in kinds:
-        plan += noise_trials(mim, **params.noise.model_dump())
+        plan += trials(adaptive, [item.adaptive_eps], item.batch_size)
+    if item.noise:
+        plan += noise_trials(mim, **item.noise.model_dump())
     return plan
-
-
-def linf_attacks(params: Params) -> dict[str, Attack]:
-    """run.attacks with their options."""
-    chosen = {name: params.attacks[name] for name in params.run.attacks}
-    return {name: partial(ATTACKS[choice.name], **choice.options) for name, choice in chosen.items()}
-
-
-def cw_trials(params: Params, evaluation: Evaluation, constants: Sequence[float]) -> list[Trial]:
-    attack = partial(cw, **params.attacks["cw"].options)
-    return trials({"cw": attack}, constants, evaluation.batch_size, evaluation.cw_images)
-
-
-def _kept(evaluation: Evaluation, count: int) -> int:
-    if isinstance(evaluation.keep_images, int):
-        return evaluation.keep_images
-    return count if evaluation.keep_images == "all" else 0
 
 
 def _write(folder: Path, outcomes: pd.DataFrame, features: Arrays, kept: Arrays, labels: np.ndarray) -> None:

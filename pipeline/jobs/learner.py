@@ -1,4 +1,4 @@
-"""What is trained, as params.yaml describes it: network, criterion, optimiser, adversary. And a trained model, as its file does."""
+"""What is trained, as an item describes it: network, criterion, optimiser, adversary. And a trained model, as its file does."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -13,9 +13,11 @@ from pipeline.data.batches import to_float, training_batches
 from pipeline.data.image_set import ImageSet, Splits
 from pipeline.evaluation.accuracy import accuracy
 from pipeline.losses import LOSSES
-from pipeline.models import NETWORKS, Ensemble, Network
+from pipeline.models import NETWORKS
+from pipeline.models.ensemble import Ensemble
+from pipeline.models.network import Network
 from pipeline.models.replayed import replayed
-from pipeline.params.schema import Dataset, Method, TrainingData, pick
+from pipeline.params.items import Recipe
 from pipeline.runtime.checkpoint import load_state
 from pipeline.runtime.distributed import world_size
 from pipeline.training.adversary import Adversary, attacked_in_parts, clean_only, mixed_with_attacked
@@ -31,33 +33,32 @@ from pipeline.training.twin import OnTwin
 def build_network(choice: Mapping[str, Any], ensemble: int, classes: int, mean: Tensor, std: Tensor) -> Network:
     """choice: `name` and options; mean, std: (C,)."""
     options = dict(choice)
-    network = pick(NETWORKS, options.pop("name"), "network")
+    network = NETWORKS[options.pop("name")]
     members = [network(classes, mean, std, **options) for _ in range(ensemble)]
     return members[0] if ensemble == 1 else Ensemble(members)
 
 
-def method_criterion(method: Mapping[str, Any], network: Network, classes: int) -> Criterion:
-    """method: a method of params.yaml as nested dicts."""
-    options = dict(method["loss"] or {})
+def recipe_criterion(recipe: Mapping[str, Any], network: Network, classes: int) -> Criterion:
+    """recipe: a Recipe as nested dicts."""
+    options = dict(recipe["loss"] or {})
     name = options.pop("name", "none")
     return build_criterion(
-        partial(pick(LOSSES, name, "loss"), **options) if method["loss"] else None,
+        partial(LOSSES[name], **options) if recipe["loss"] else None,
         name=name,
         dims=network.dims,
         classes=classes,
-        **{key: method[key] for key in ("layers", "auxiliary", "cross_entropy", "input_gradient", "trades")},
+        **{key: recipe[key] for key in ("layers", "auxiliary", "cross_entropy", "input_gradient", "trades")},
     )
 
 
-def new_learner(data: Dataset, recipe: Method, splits: Splits, device: torch.device, seed: int, **network_options: Any) -> Learner:
-    """Random weights and prototypes, from the seed alone. network_options: in place of those of params.yaml."""
+def new_learner(recipe: Recipe, splits: Splits, device: torch.device, seed: int) -> Learner:
+    """Random weights and prototypes, from the seed alone."""
     torch.manual_seed(seed)
     classes, mean, std = len(splits.classes), torch.from_numpy(splits.mean), torch.from_numpy(splits.std)
-    choice = {**data.networks[recipe.network].model_dump(), **network_options}
-    network = build_network(choice, recipe.ensemble, classes, mean, std)
+    network = build_network(recipe.network.model_dump(), recipe.ensemble, classes, mean, std)
     network = (with_synced_norms(network) if world_size() > 1 else network).to(device)
     network = network.to(memory_format=torch.channels_last)  # 1.2 to 1.7 times as fast on a CPU
-    criterion = method_criterion(recipe.model_dump(), network, classes).to(device)
+    criterion = recipe_criterion(recipe.model_dump(), network, classes).to(device)
     settings = {name: group.model_dump() for name, group in recipe.prototypes.items()}
     weights = [*network.parameters(), *criterion.heads.parameters()]
     optimizer = build_optimizer(weights, criterion.prototypes(), recipe.optimizer.model_dump(), settings)
@@ -65,15 +66,15 @@ def new_learner(data: Dataset, recipe: Method, splits: Splits, device: torch.dev
     return Learner(network, criterion, optimizer, Generator(device).manual_seed(seed), average)
 
 
-def method_adversary(recipe: Method, data: TrainingData) -> Adversary:
+def recipe_adversary(recipe: Recipe) -> Adversary:
     if recipe.adversary is None:
         return clean_only
-    attack, (low, high) = recipe.adversary.attack, data.adversary_eps[recipe.adversary.eps]
+    attack = recipe.adversary.attack
     return OnTwin(
         partial(
             mixed_with_attacked,
             attack=partial(ATTACKS[attack.name], **attack.options),
-            eps_range=(low, high),
+            eps_range=recipe.adversary.eps,
             clean_share=recipe.adversary.clean_share,
             labels=recipe.adversary.labels,
         )
@@ -82,8 +83,7 @@ def method_adversary(recipe: Method, data: TrainingData) -> Adversary:
 
 def train(
     learner: Learner,
-    data: Dataset,
-    recipe: Method,
+    recipe: Recipe,
     splits: Splits,
     *,
     precision: str,
@@ -91,18 +91,16 @@ def train(
     params: Mapping[str, Any],
     on_epoch: Callable[[Row, float | None], None],
 ) -> list[Row]:
-    """`fit` with what params.yaml says of the data set and the method; `params`, kept in the checkpoint, is what made the model."""
-    batch_size, device = data.training.batch_size, learner.generator.device
-    augment = data.training.augment.model_dump()
+    """`fit` with what the recipe says; `params`, kept in the checkpoint, is what made the model."""
     return fit(
         learner,
-        batches=partial(training_batches, *on_device(splits.train, device), batch_size=batch_size, **augment),
+        batches=recipe_batches(recipe, splits, learner.generator.device),
         images=len(splits.train.images),
-        epochs=data.training.epochs[recipe.epochs],
-        adversary=method_adversary(recipe, data.training),
+        epochs=recipe.epochs,
+        adversary=recipe_adversary(recipe),
         precision=precision,
         awp=None if recipe.awp is None else recipe.awp.model_dump(),
-        validate=validation(learner, data.training, recipe, splits),
+        validate=validation(learner, recipe, splits),
         keep=recipe.keep,
         checkpoint=checkpoint,
         params=params,
@@ -110,20 +108,26 @@ def train(
     )
 
 
-def validation(learner: Learner, data: TrainingData, recipe: Method, splits: Splits) -> Callable[[], Row]:
+def recipe_batches(recipe: Recipe, splits: Splits, device: torch.device) -> Callable[..., Any]:
+    """Of a generator: one epoch of training batches."""
+    images, labels = on_device(splits.train, device)
+    return partial(training_batches, images, labels, batch_size=recipe.batch_size, **recipe.augment.model_dump())
+
+
+def validation(learner: Learner, recipe: Recipe, splits: Splits) -> Callable[[], Row]:
     """Accuracy in % on the validation split of what would be kept now. Where the best epoch of a training with an adversary is
     kept, also under its attack on the cross entropy at the largest eps of its range, each epoch with the same draws."""
     device = learner.generator.device
     images, labels = on_device(splits.validation, device)
-    judge = partial(accuracy, replayed(learner.trained()[0], device), images, labels, batch_size=data.batch_size)
+    measure = partial(accuracy, replayed(learner.trained()[0], device), images, labels, batch_size=recipe.batch_size)
 
     def validate() -> Row:
-        row = {"validation_accuracy": judge()}
+        row = {"validation_accuracy": measure()}
         if recipe.keep == "best" and recipe.adversary is not None:
-            choice, eps = recipe.adversary.attack, data.adversary_eps[recipe.adversary.eps][1]
+            choice, eps = recipe.adversary.attack, recipe.adversary.eps[1]
             draws = Generator(device).manual_seed(0)
             attack = partial(ATTACKS[choice.name], **choice.options)
-            row["validation_robust"] = judge(attack=partial(attacked_in_parts, eps=eps, generator=draws, attack=attack))
+            row["validation_robust"] = measure(attack=partial(attacked_in_parts, eps=eps, generator=draws, attack=attack))
         return row
 
     return validate
@@ -133,11 +137,11 @@ def on_device(part: ImageSet, device: torch.device) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(part.images).to(device), torch.from_numpy(part.labels).to(device)
 
 
-def test_images(data: Dataset, splits: Splits, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The part of the test split that evaluation.images asks for: (N, C, H, W) in [0, 1] and labels (N,)."""
-    count = len(splits.test.images) if data.evaluation.images == "all" else data.evaluation.images
-    images, labels = (part[:count] for part in on_device(splits.test, device))
-    return to_float(images), labels
+def test_images(splits: Splits, images: str | int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """All of the test split, or the first `images`: (N, C, H, W) in [0, 1] and labels (N,)."""
+    count = len(splits.test.images) if isinstance(images, str) else images
+    pixels, labels = (part[:count] for part in on_device(splits.test, device))
+    return to_float(pixels), labels
 
 
 def load_model(path: str | Path, device: torch.device) -> tuple[Network, Criterion, dict[str, Any]]:
@@ -145,13 +149,13 @@ def load_model(path: str | Path, device: torch.device) -> tuple[Network, Criteri
     ValueError as load_state, and for a file that this code cannot build a model from."""
     state = load_state(path, device)
     try:
-        params, classes, channels = state["params"], state["params"]["classes"], state["params"]["channels"]
-        unknown = torch.ones(channels)  # the weights bring the true mean and std
-        choice = dict(params["network"])
+        params, recipe = state["params"], state["params"]["recipe"]
+        unknown = torch.ones(params["channels"])  # the weights bring the true mean and std
+        choice = dict(recipe["network"])
         if "weights" in choice:
             choice["weights"] = "none"  # those to start from; the file brings its own
-        network = build_network(choice, params["method"]["ensemble"], classes, unknown, unknown)
-        criterion = method_criterion(params["method"], network, classes)
+        network = build_network(choice, recipe["ensemble"], params["classes"], unknown, unknown)
+        criterion = recipe_criterion(recipe, network, params["classes"])
         network.load_state_dict(state["network"])
         criterion.load_state_dict(state["criterion"])
     except (KeyError, TypeError, RuntimeError, ValueError) as error:

@@ -1,6 +1,5 @@
-"""Stage planes: a method once more with two penultimate features, to be drawn as they are (pcl figures 1 and 6)."""
+"""Stage planes: methods once more with two penultimate features, to be drawn as they are (pcl figures 1 and 6)."""
 
-import os
 import shutil
 from functools import partial
 from pathlib import Path
@@ -9,65 +8,57 @@ import numpy as np
 from torch import Tensor
 
 from pipeline.attacks import ATTACKS
-from pipeline.data.image_set import load_splits
+from pipeline.data.image_set import Splits, load_splits
 from pipeline.evaluation.robustness import Trial, attackable, attacked, clean_features, predict, progress
 from pipeline.jobs.learner import new_learner, test_images, train
-from pipeline.params.schema import Dataset, Method, Params, pick
+from pipeline.params.items import PlanesItem, item_file
 from pipeline.runtime.device import set_up_device
 from pipeline.runtime.distributed import is_main
-from pipeline.runtime.files import atomic_path, content_key
+from pipeline.runtime.files import atomic_path, content_key, kept_work
 from pipeline.training.state import Learner, Row
 
 PENULTIMATE = "layer5"
-CODE = ["attacks", "data", "evaluation", "jobs", "losses", "models", "training"]
 Look = dict[str, np.ndarray]  # features (N, 2), prediction (N,) and, where there are any, centres (K, 2)
 
 
-def train_plane(params: Params, dataset: str, method: str) -> None:
-    """Trains METHOD from random weights with a penultimate layer of two units, first seed. Writes data/planes/DATASET/METHOD.npz:
-    the features of the clean test images after each of planes.epochs and at the end, and those of their PGD twins at the end. A
-    killed run goes on from its last epoch."""
-    data: Dataset = pick(params.datasets, dataset, "dataset")
-    recipe: Method = pick(params.methods, method, "method")
-    device, seed, epochs = set_up_device(params.compute.device, params.compute.threads), params.run.seeds[0], data.training.epochs
-    last, batch_size = epochs[recipe.epochs], data.evaluation.batch_size
-    splits = load_splits(f"data/{dataset}.npz")
-    images, labels = test_images(data, splits, device)
-    learner = new_learner(data, recipe, splits, device, seed, penultimate=2)
-    used = {
-        "network": data.networks[recipe.network].model_dump(),
-        "training": data.training.model_dump(),
-        "method": recipe.model_dump(),
-        "compute": params.compute.model_dump(),
-        "epochs": params.planes.epochs,
-        "images": data.evaluation.images,
-        "seed": seed,
-    }
-    unfinished = Path(os.environ.get("DVC_ROOT", ".")) / ".ckpt" / f"plane-{dataset}-{method}"
-    folder = unfinished / content_key(used, [f"data/{dataset}.npz"], CODE)
-    wanted = sorted({epoch for epoch in params.planes.epochs if epoch < last} | {last})
+def train_planes(item: PlanesItem) -> None:
+    """Trains each method of the item from random weights with a penultimate layer of two units. Writes
+    data/planes/DATASET/METHOD.npz: the features of the clean test images after each of the epochs and at the end, and those of
+    their PGD twins at the end. A killed run goes on from its last epoch."""
+    images_file, unfinished = Path("data", f"{item.dataset}.npz"), kept_work("planes", item.dataset)
+    splits, key = load_splits(images_file), content_key([item_file(item.dataset, "planes"), images_file])
+    Path("data/planes", item.dataset).mkdir(parents=True, exist_ok=True)  # an output, also where no method is drawn
+    for method in item.recipes:
+        _train_plane(item, method, splits, unfinished / key / method)
+    if is_main():
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _train_plane(item: PlanesItem, method: str, splits: Splits, folder: Path) -> None:
+    recipe, device = item.recipes[method], set_up_device(item.compute.device, item.compute.threads)
+    images, labels = test_images(splits, item.images, device)
+    learner = new_learner(recipe, splits, device, item.seed)
+    wanted = sorted({epoch for epoch in item.epochs if epoch < recipe.epochs} | {recipe.epochs})
 
     def keep(row: Row, _: float | None) -> None:
         path = folder / f"{int(row['epoch'])}.npz"
         if is_main() and row["epoch"] in wanted and not path.exists():
             with atomic_path(path) as part:
-                np.savez(part, **_look(learner, images, batch_size))  # type: ignore[arg-type]
+                np.savez(part, **_look(learner, images, item.batch_size))  # type: ignore[arg-type]
 
-    precision = params.compute.precision
-    train(learner, data, recipe, splits, precision=precision, checkpoint=folder / "last.pt", params=used, on_epoch=keep)
-    pgd = partial(ATTACKS["pgd"], **params.attacks["pgd"].options)
-    trial = Trial("pgd", data.headline_eps, pgd, batch_size)
-    victim = attackable(learner.trained()[0], images, params.compute.attack_precision)
+    about = {"recipe": recipe.model_dump(mode="json"), "seed": item.seed}
+    train(learner, recipe, splits, precision=item.compute.precision, checkpoint=folder / "last.pt", params=about, on_epoch=keep)
+    trial = Trial("pgd", item.eps, partial(ATTACKS["pgd"], **item.pgd.options), item.batch_size)
+    victim = attackable(learner.trained()[0], images, item.attack_precision)
     with progress(len(images)) as bar:
-        twins, _ = attacked(victim, images, labels, trial, seed=seed, bar=bar)
+        twins, _ = attacked(victim, images, labels, trial, seed=item.seed, bar=bar)
     if not is_main():
         return
     y, looks = labels.cpu().numpy(), [dict(np.load(folder / f"{epoch}.npz")) for epoch in wanted]
-    arrays = _stack(looks, _look(learner, twins, batch_size), y)
-    with atomic_path(Path("data/planes", dataset, f"{method}.npz")) as part:
+    arrays = _stack(looks, _look(learner, twins, item.batch_size), y)
+    with atomic_path(Path("data/planes", item.dataset, f"{method}.npz")) as part:
         np.savez(part, epochs=np.array(wanted), label=y, eps=np.array(trial.eps), **arrays)  # type: ignore[arg-type]
-    shutil.rmtree(unfinished, ignore_errors=True)
-    print(f"{dataset} {method}: two features after {', '.join(map(str, wanted))} epochs")
+    print(f"{item.dataset} {method}: two features after {', '.join(map(str, wanted))} epochs")
 
 
 def _look(learner: Learner, images: Tensor, batch_size: int) -> Look:

@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -19,7 +17,7 @@ from pipeline.attacks.apgd import Norm, apgd, apgd_targeted
 from pipeline.attacks.objective import dlr, features, joint, joint_targeted, margin, targeted_margin
 from pipeline.attacks.pgd import pgd
 from pipeline.data.batches import to_float
-from pipeline.data.image_set import ImageSet, load_splits
+from pipeline.data.image_set import ImageSet, Splits
 from pipeline.evaluation.centres import class_means
 from pipeline.evaluation.masking import masking_numbers
 from pipeline.evaluation.robustness import (
@@ -35,70 +33,40 @@ from pipeline.evaluation.robustness import (
     summary_metrics,
 )
 from pipeline.evaluation.worst_case import in_turn, side_by_side, worst_examples
-from pipeline.jobs.learner import load_model, on_device, test_images
+from pipeline.jobs.learner import on_device, test_images
 from pipeline.models.network import Network
 from pipeline.params.choices import AttackChoice
-from pipeline.params.schema import Adaptive, Dataset, Params, pick
-from pipeline.runtime.device import set_up_device
+from pipeline.params.items import AttackItem, Judging
+from pipeline.params.schema import Adaptive
 from pipeline.runtime.distributed import check_same, is_main
-from pipeline.runtime.files import atomic_path, content_key
-from pipeline.tracking import track
+from pipeline.runtime.files import atomic_path
 from pipeline.training.criterion import Criterion
 
-CODE = ["attacks", "data", "evaluation", "jobs", "losses", "models", "training"]  # rooms that the outcomes follow from
 ADAPTIVE = "adaptive"
 AUTOATTACK = {"linf": "autoattack", "l2": "autoattack_l2"}  # what outcomes call it
 
 
-def judge_model(params: Params, dataset: str, method: str, seed: int) -> None:
+def judge_model(
+    item: AttackItem, seed: int, *, network: Network, criterion: Criterion, splits: Splits, unfinished: Path
+) -> dict[str, float]:
     """Writes into data/verdict/DATASET/METHOD/SEED: outcomes.parquet (rows as in data/attacks; `autoattack` and `adaptive` are the
     worst cases, `autoattack/apgd_ce` and so on their parts), checks.json (signs of masked gradients, as measured), examples.npz
-    (the worst adversarial images). A killed run goes on after the last attack that was done."""
-    data: Dataset = pick(params.datasets, dataset, "dataset")
-    pick(params.methods, method, "method")
-    device = set_up_device(params.compute.device, params.compute.threads)
-    images_file, model_file = f"data/{dataset}.npz", f"models/{dataset}/{method}/{seed}.pt"
-    splits = load_splits(images_file)
-    network, criterion, trained_with = load_model(model_file, device)
-    eps = {"linf": data.headline_eps, **({"l2": data.headline_l2} if "l2" in params.measure[method] else {})}
-    used = {
-        "evaluation": {"images": data.evaluation.images, "batch_size": data.evaluation.batch_size},
-        "verdict": params.verdict.model_dump(),
-        "autoattack": {name: choice.model_dump() for name, choice in params.autoattack[params.verdict.autoattack].items()},
-        "pgd": params.attacks["pgd"].model_dump(),
-        "eps": eps,
-        "compute": {**params.compute.model_dump(exclude={"precision"}), "device": device.type},
-        "dataset": dataset,
-        "method": method,
-        "seed": seed,
-    }
-    key = content_key(used, [images_file, model_file], CODE)
-    check_same("what is judged", key)
-    unfinished = Path(os.environ.get("DVC_ROOT", ".")) / ".ckpt" / f"verdict-{dataset}-{method}-{seed}"
-    with track(
-        enabled=params.tracking.enabled and is_main(),
-        uri=params.tracking.uri,
-        experiment="verdict",
-        name=f"{dataset} {method} {seed}",
-        key=key,
-        params={**used, "trained_with": trained_with},
-        tags={"dataset": dataset, "method": method, "seed": str(seed), "stage": os.environ.get("DVC_STAGE", "attack")},
-    ) as run:
-        images, labels = test_images(data, splits, device)
-        centres = _centres(network, criterion, splits.train, data.evaluation.batch_size)
-        plan = _plan(params, data, eps, criterion, centres, network.classes)
-        victim = attackable(network, images, params.compute.attack_precision)
-        outcomes, examples = _outcomes(plan, victim, images, labels, seed, unfinished / key, params.verdict.examples)
-        checks = masking_numbers(network, images, labels, data.headline_eps, batch_size=data.evaluation.batch_size, seed=seed)
-        classes = np.array(splits.classes, dtype=str)
-        if is_main():
-            _write(Path("data/verdict", dataset, method, str(seed)), outcomes, checks, {**examples, "classes": classes})
-        on_all = outcomes[~outcomes["attack"].str.startswith(tuple(f"{name}/" for name in plan.autoattack))]
-        summary = summary_metrics(on_all)
-        run.log(summary | {f"check/{name}": value for name, value in checks.items()})
+    (the worst adversarial images). Returns the figures. A killed run goes on after the last attack that was done, from the folder
+    `unfinished`."""
+    verdict, device = item.verdict, next(network.parameters()).device
+    images, labels = test_images(splits, item.images, device)
+    count = len(images) if isinstance(verdict.images, str) else verdict.images
+    images, labels = images[:count], labels[:count]
+    centres = _centres(network, criterion, splits.train, item.batch_size)
+    plan = _plan(verdict, item.pgd, criterion, centres, classes=network.classes, batch_size=item.batch_size)
+    victim = attackable(network, images, item.compute.precision)
+    outcomes, examples = _outcomes(plan, victim, images, labels, seed, unfinished, verdict.examples)
+    checks = masking_numbers(network, images, labels, verdict.eps, batch_size=item.batch_size, seed=seed)
     if is_main():
-        shutil.rmtree(unfinished, ignore_errors=True)  # with what other params had left unfinished
-    print(f"{dataset} {method} {seed}: " + ", ".join(f"{name} {value:.4g}" for name, value in summary.items()))
+        classes = np.array(splits.classes, dtype=str)
+        _write(Path("data/verdict", item.dataset, item.method, str(seed)), outcomes, checks, {**examples, "classes": classes})
+    on_all = outcomes[~outcomes["attack"].str.startswith(tuple(f"{name}/" for name in plan.autoattack))]
+    return summary_metrics(on_all) | {f"check/{name}": value for name, value in checks.items()}
 
 
 class Plan(NamedTuple):
@@ -126,24 +94,30 @@ def autoattack_parts(parts: Mapping[str, AttackChoice], eps: float, norm: Norm, 
 
 
 def _plan(
-    params: Params, data: Dataset, eps: Mapping[str, float], criterion: Criterion, centres: Mapping[str, Tensor], classes: int
+    verdict: Judging,
+    pgd_choice: AttackChoice,
+    criterion: Criterion,
+    centres: Mapping[str, Tensor],
+    *,
+    classes: int,
+    batch_size: int,
 ) -> Plan:
-    """AutoAttack in every norm of `eps`; the attacks of one who knows the defence; PGD with a growing number of steps, and with no
+    """AutoAttack in every norm with a strength; the attacks that know the defence; PGD with a growing number of steps, and with no
     bound but the image range."""
-    batch_size = data.evaluation.batch_size
-    parts = params.autoattack[params.verdict.autoattack]
-    norms = [norm for norm in get_args(Norm) if norm in eps]
+    strengths = {"linf": verdict.eps, "l2": verdict.l2}
     autoattack = {
-        AUTOATTACK[norm]: autoattack_parts(parts, eps[norm], norm, classes=classes, batch_size=batch_size) for norm in norms
+        AUTOATTACK[norm]: autoattack_parts(verdict.autoattack, eps, norm, classes=classes, batch_size=batch_size)
+        for norm in get_args(Norm)
+        if (eps := strengths[norm]) is not None
     }
-    knowing = _adaptive(params.verdict.adaptive, criterion, centres, classes)
-    adaptive = [Trial(f"{ADAPTIVE}/{name}", eps["linf"], attack, batch_size) for name, attack in knowing.items()]
-    rel_step_size = params.attacks["pgd"].options["rel_step_size"]
+    knowing = _adaptive(verdict.adaptive, criterion, centres, classes)
+    adaptive = [Trial(f"{ADAPTIVE}/{name}", verdict.eps, attack, batch_size) for name, attack in knowing.items()]
+    rel_step_size = pgd_choice.options["rel_step_size"]
     others = [
-        Trial(f"steps/{steps}", eps["linf"], partial(pgd, steps=steps, rel_step_size=rel_step_size), batch_size)
-        for steps in params.verdict.steps
+        Trial(f"steps/{steps}", verdict.eps, partial(pgd, steps=steps, rel_step_size=rel_step_size), batch_size)
+        for steps in verdict.steps
     ]
-    most = partial(pgd, steps=max(params.verdict.steps), rel_step_size=rel_step_size, stop="sample")
+    most = partial(pgd, steps=max(verdict.steps), rel_step_size=rel_step_size, stop="sample")
     return Plan(autoattack, adaptive, [*others, Trial("unbounded", 1.0, most, batch_size)])
 
 

@@ -1,5 +1,5 @@
 """Losses by the name that params.yaml uses. Each is a module that takes (classes, dim, *, options) and holds its prototypes.
-`by_image` says whether an image's value hangs on that image alone, so that an attack can climb it."""
+`by_image` says whether an image's value depends on that image alone, so that an attack can ascend it."""
 
 from torch import nn
 

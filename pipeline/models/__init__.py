@@ -1,7 +1,6 @@
-"""Networks by the name that params.yaml uses. Each takes (classes, mean, std, *, options). An Ensemble joins several."""
+"""Networks by the name that params.yaml uses. Each takes (classes, mean, std, *, options)."""
 
 from pipeline.models.conv6 import Conv6
-from pipeline.models.ensemble import Ensemble
 from pipeline.models.network import Network
 from pipeline.models.resnet101 import ResNet101
 from pipeline.models.resnet110 import ResNet110
@@ -15,5 +14,3 @@ NETWORKS: dict[str, type[Network]] = {
     "resnet101": ResNet101,
     "vgg19": VGG19,
 }
-
-__all__ = ["NETWORKS", "Ensemble", "Network"]

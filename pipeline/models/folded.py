@@ -1,4 +1,4 @@
-"""A model made ready to be attacked: in eval mode batch norm is a linear map, which the convolution before it can do as well."""
+"""Batch norm folded into convolutions, for attacks: in eval mode it is a linear map, which the convolution before it can do."""
 
 from copy import deepcopy
 from itertools import chain
@@ -8,8 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from pipeline.models.convolution import Convolution
-
 CLOSE = 1e-3  # in parts of the largest logit; the rounding of float32 is some hundred times finer
 
 
@@ -17,8 +15,8 @@ class Folded:
     """`now()` is a twin of `model` in eval mode whose convolutions do the work of the batch norms behind them: the same function,
     half the passes over memory. All its other weights are the model's own tensors.
 
-    x: some images (B, C, H, W), for one forward that shows what follows what. Where the twin does not answer as the model (which
-    draws noise, say, or uses the output of a convolution twice) nothing is folded.
+    x: some images (B, C, H, W), for one forward that shows which batch norm follows which convolution. Nothing is folded where the
+    twin's logits differ from the model's (if it draws noise, say, or uses the output of a convolution twice).
     """
 
     def __init__(self, model: nn.Module, x: Tensor) -> None:
@@ -40,13 +38,11 @@ class Folded:
             weight, bias = fuse_conv_bn_weights(
                 convolution.weight, convolution.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
             )
-            if self.has_own:  # in place, for what knows it by its place in memory (pipeline/models/replayed.py)
+            if self.has_own:  # in place: recorded CUDA graphs refer to it by its address (pipeline/models/replayed.py)
                 twin.weight.copy_(weight)
                 twin.bias.copy_(bias)
             else:
                 twin.weight, twin.bias = weight.requires_grad_(False), bias.requires_grad_(False)
-            if isinstance(twin, Convolution):
-                twin.hold()
         self.has_own = True
         return self.twin
 

@@ -1,26 +1,23 @@
-"""A network by bf16, for attacks: faster where the device has the hardware for it."""
+"""A network in bf16, for attacks: faster where the hardware supports it."""
 
 from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
 
-from pipeline.models.convolution import Convolution
 from pipeline.models.network import Features
 
 
 class Half(nn.Module):
-    """`network` under bf16 autocast, with the weights that it has now. What comes out is float32, so that nothing else is computed
-    in bf16."""
+    """`network` under bf16 autocast, with the weights that it has now. Its outputs are float32, so that nothing else is computed in
+    bf16."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = deepcopy(network)
         for module in self.network.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear | nn.PReLU):  # autocast would do it in every forward
+            if isinstance(module, nn.Conv2d | nn.Linear | nn.PReLU):  # once; autocast would cast in every forward
                 module.bfloat16()
-            if isinstance(module, Convolution) and module.held is not None:
-                module.hold()
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, torch.bfloat16):

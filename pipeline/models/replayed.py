@@ -92,7 +92,7 @@ class _Replay(torch.autograd.Function):
 class Replayed(nn.Module):
     """`network` in eval mode, for attacks: the same kernels on the same images give the same answers, and gradients for the images,
     not for the weights. Its weights may change in place. Batches of any size: each is filled up, as `filled_size` says, since a
-    recording is for one shape; so no image's answer may hang on others of its batch."""
+    recording is for one shape; so the output for an image may not depend on the others of its batch."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()

@@ -5,15 +5,14 @@ from typing import Annotated
 from annotated_types import Ge, Len
 from torch import Tensor, nn
 
-from pipeline.models.convolution import Convolution
 from pipeline.models.network import Average, FiveLayers
 
 Width = Annotated[int, Ge(1)]
 
 
 class SmallCNN(FiveLayers):
-    """Layers 1 to 4: a 3x3 convolution to widths[i], batch norm, ReLU; 2x2 max pooling ends the first two, before the ReLU, which
-    gives the same from a quarter of the work; global average pooling ends the fourth. Layer 5: linear to `penultimate`, without
+    """Layers 1 to 4: a 3x3 convolution to widths[i], batch norm, ReLU; the first two have 2x2 max pooling before the ReLU
+    (the same function as after it); the fourth ends in global average pooling. Layer 5: linear to `penultimate`, without
     activation, as the 1024-d layer of the released PCL network. The branch of layer 3: global average pooling and a linear layer
     to `branch`. Grey or colour, mean and std: (C,) of the training images.
     """
@@ -46,4 +45,4 @@ class SmallCNN(FiveLayers):
 
 
 def _conv(channels: int, width: int) -> list[nn.Module]:
-    return [Convolution(channels, width), nn.BatchNorm2d(width)]
+    return [nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)]

@@ -1,4 +1,4 @@
-"""params.yaml as typed, validated models. The only place that knows the file's shape.
+"""params.yaml, merged, as typed and checked values. The only place that knows the file's shape.
 
 A new loss, attack, network or source brings its own schema with its signature (choices.py), and this file does not change.
 """
@@ -8,29 +8,21 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationError,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from pipeline.params.agreement import disagreements
 from pipeline.params.choices import RULES, AttackChoice, Lookup, LossChoice, NetworkChoice, SourceChoice, problems_of
+from pipeline.params.merge import ParamsError, Tree, merged, plain
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+$")]  # becomes part of file and stage names
+Label = Annotated[str, StringConstraints(pattern=r"^[^|\n]+$")]  # a | would end a cell of a table
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Strength = Annotated[float, Field(gt=0, le=1)]  # eps in [0, 1] pixels
 PositiveInt = Annotated[int, Field(ge=1)]
-
-
-class ParamsError(ValueError):
-    """params.yaml is not usable. The message lists every problem with its path and what is allowed."""
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Count = Literal["all"] | PositiveInt
 
 
 def _each_once(values: list[Any]) -> list[Any]:
@@ -40,6 +32,8 @@ def _each_once(values: list[Any]) -> list[Any]:
 
 
 Once = AfterValidator(_each_once)
+Names = Annotated[list[Name], Once]
+Layers = Annotated[list[str], Once]
 
 
 class Strict(BaseModel):
@@ -47,23 +41,28 @@ class Strict(BaseModel):
 
 
 class Run(Strict):
-    """What `dvc repro` works through: the matrices of dvc.yaml. `finetune` and `scratch` are what is trained, `methods` what of it
-    is attacked (DVC cannot join lists); the softmax model that others start from may be among them. `hcp` and `pcl` are the rows of
-    the two papers' tables."""
-
     datasets: Annotated[list[Name], Field(min_length=1), Once]
     methods: Annotated[list[Name], Field(min_length=1), Once]
-    hcp: Annotated[list[Name], Once]
-    pcl: Annotated[list[Name], Once]
-    finetune: Annotated[list[Name], Once]
-    scratch: Annotated[list[Name], Once]
-    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**63)]], Field(min_length=1), Once]
+    seeds: Annotated[list[Seed], Field(min_length=1), Once]
     attacks: Annotated[list[Name], Field(min_length=1), Once]
+
+
+class Images(Strict):
+    """Where sets with source public_set come from: downloaded by torchvision into `folder`, or parquet files below it."""
+
+    form: Literal["torchvision", "parquet"]
+    folder: str
+
+
+class Sample(Strict):
+    train: Count
+    test: Count
+    seed: Seed
 
 
 class Validation(Strict):
     fraction: Annotated[float, Field(gt=0, lt=1)]
-    seed: Annotated[int, Field(ge=0)]
+    seed: Seed
 
 
 class Augment(Strict):
@@ -71,51 +70,75 @@ class Augment(Strict):
     flip: bool
 
 
+class Optimizer(Strict):
+    """SGD. `milestones`: below 1 a fraction of the epochs, from 1 on an epoch; at each the rate is multiplied by `gamma`. `clip`:
+    largest norm of the gradient, for networks without batch norm under squared distances."""
+
+    lr: Positive
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    weight_decay: NotNegative
+    milestones: list[Positive]
+    gamma: Annotated[float, Field(gt=0, le=1)]
+    clip: Positive | None = None
+
+
 class TrainingData(Strict):
-    """How a data set is trained on, whatever the method. `epochs` holds lengths and `adversary_eps` ranges [low, high] of eps, one
-    drawn a batch; methods refer to both by name."""
+    """How a data set and its network are trained on, whatever the method. Methods name one of `epochs` (lengths), of
+    `adversary_eps` (ranges [low, high]; one eps is drawn a batch) and of `optimizers`."""
 
     batch_size: PositiveInt
-    epochs: dict[str, PositiveInt]
     augment: Augment
+    epochs: dict[str, PositiveInt]
     adversary_eps: dict[str, Annotated[list[Fraction], Field(min_length=2, max_length=2)]]
+    optimizers: dict[str, Optimizer]
 
 
-class Evaluation(Strict):
-    """`eps`: of the l-inf attacks, in the tables; `sweep`: those besides them in figure 7; `c`: constants of the C&W attack, which
-    takes the first `cw_images` images; `images`: all or the first N of the test split; `keep_images`: for how many of them the
-    adversarial images are stored."""
+class Linf(Strict):
+    """`eps` of the l-inf attacks; `sweep`: those besides them in pcl figure 7."""
 
     eps: Annotated[list[Strength], Field(min_length=1), Once]
     sweep: Annotated[list[Strength], Once]
+
+
+class L2(Strict):
+    """Constants `c` of the C&W attack, which takes the first `images`."""
+
     c: Annotated[list[Positive], Field(min_length=1), Once]
-    cw_images: PositiveInt
-    images: Literal["all"] | PositiveInt
-    keep_images: Literal["all", "none"] | PositiveInt
+    images: PositiveInt
+
+
+class Table(Strict):
+    """Strengths of adaptive attacks, of transfer, and of tables with one strength where the paper does not have the data set."""
+
+    eps: Strength
+    c: Positive
+
+
+class Headline(Strict):
+    eps: Strength
+    l2: Positive
+    images: Count
+
+
+class Evaluation(Strict):
+    """`images`: all or the first N of the test split, whose order is random and stratified."""
+
+    linf: Linf
+    l2: L2
+    table: Table
+    headline: Headline
+    images: Count
+    keep_images: Literal["none"] | Count
     batch_size: PositiveInt
 
 
 class Dataset(Strict):
     source: SourceChoice
+    sample: Sample
     validation: Validation
     networks: dict[Name, NetworkChoice]
     training: TrainingData
     evaluation: Evaluation
-    headline_eps: Strength
-    headline_c: Positive
-    headline_l2: Positive
-
-
-class Optimizer(Strict):
-    """SGD. `milestones`: below 1 a fraction of the epochs, from 1 on an epoch; at each the rate is multiplied by `gamma`. `clip`:
-    largest norm of the gradient, for networks without batch norm under squared distances; left out, it is as it comes."""
-
-    lr: Positive
-    momentum: Annotated[float, Field(ge=0, lt=1)]
-    weight_decay: Annotated[float, Field(ge=0)]
-    milestones: list[Positive]
-    gamma: Annotated[float, Field(gt=0, le=1)]
-    clip: Positive | None = None
 
 
 class AdversarialTraining(Strict):
@@ -129,30 +152,33 @@ class AdversarialTraining(Strict):
 
 
 class WeightPerturbation(Strict):
-    """AWP: `gamma` is the length of the perturbation as a share of that of the weight; `warmup`: when it begins, as a milestone."""
+    """AWP: `gamma` is the length of the perturbation as a share of the weight's; `warmup`: when it begins, as a milestone."""
 
     gamma: Positive
     warmup: NotNegative
 
 
 class Method(Strict):
-    """`network` names one of the data set's, `ensemble` is how many of it are trained together. The loss is cross_entropy x CE
-    + `loss` on each of `layers` + CE of a linear classifier on each of `auxiliary` + input_gradient x |d CE / d x|^2
-    + trades x KL(p(clean) || p(attacked)), with which CE is on the clean images alone. `ema` is the decay of the moving average of
-    the weights, 0 for none; `keep`: the last epoch or the best on the validation split."""
+    """A row of the tables. `published`: the method of the papers that it is measured beside, by the `key` of published.csv; left
+    out, the one of its own name. What is minimised: cross_entropy x CE + `loss` on each of `layers` + CE of a linear classifier on
+    each of `auxiliary` + input_gradient x |d CE / d x|^2 + trades x KL(p(clean) || p(attacked))."""
 
+    label: Label
+    papers: Annotated[list[Literal["hcp", "pcl"]], Once]
+    published: str | None
+    measure: Annotated[list[Literal["noise", "cw", "sweep", "adaptive", "l2"]], Once]
     network: str
     ensemble: PositiveInt
     init: Literal["softmax", "random"]
     epochs: str
+    optimizer: str
     cross_entropy: NotNegative
-    layers: Annotated[list[str], Once]
+    layers: Layers
     loss: LossChoice | None
-    auxiliary: Annotated[list[str], Once]
+    prototypes: dict[str, Optimizer | None]  # null: not that one, which the base has
+    auxiliary: Layers
     input_gradient: NotNegative
     trades: NotNegative
-    optimizer: Optimizer
-    prototypes: dict[str, Optimizer]
     adversary: AdversarialTraining | None
     awp: WeightPerturbation | None
     ema: Annotated[float, Field(ge=0, lt=1)]
@@ -165,13 +191,13 @@ class Noise(Strict):
     eps: Positive
     steps: PositiveInt
     rel_step_size: Positive
-    decay: Annotated[float, Field(ge=0)]
+    decay: NotNegative
     stop: Annotated[list[Literal["sample", "batch"]], Field(min_length=1), Once]
     batch_size: PositiveInt
 
 
 class Adaptive(Strict):
-    """APGD of one who knows the defence, on each of its objectives; `targets`: wrong classes that the targeted one goes for."""
+    """APGD with knowledge of the prototypes, on each of its objectives; `targets`: wrong classes to try."""
 
     steps: PositiveInt
     restarts: PositiveInt
@@ -179,8 +205,7 @@ class Adaptive(Strict):
 
 
 class Verdict(Strict):
-    """`autoattack`: which version of it, a name under `autoattack`; `steps`: of PGD, to see whether more of them break more;
-    `examples`: how many adversarial images are kept to be shown."""
+    """`steps`: of PGD, to see whether more of them break more; `examples`: how many adversarial images are kept to be shown."""
 
     autoattack: str
     adaptive: Adaptive
@@ -189,28 +214,27 @@ class Verdict(Strict):
 
 
 class Transfer(Strict):
-    """Models whose adversarial images are shown to every other (pcl tables 3 and 13)."""
+    """Whose adversarial images are shown to all: `sources` are trained for it, `methods` are of the run."""
 
-    sources: Annotated[list[Name], Once]
+    sources: Names
+    methods: Names
 
 
 class Planes(Strict):
-    """Methods trained once more with a layer of two features, and the epochs after which those are kept (pcl figures 1 and 6)."""
+    """Methods trained once more with a layer of two features, by the data set's optimizer `planes`; epochs to be drawn."""
 
-    methods: Annotated[list[Name], Field(min_length=1), Once]
+    methods: Names
     epochs: Annotated[list[PositiveInt], Once]
 
 
 class Cost(Strict):
-    """Methods of which `repeats` epochs each are timed, in turn, and compared with the first, softmax_fs (pcl table 12)."""
-
-    methods: Annotated[list[Name], Field(min_length=1), Once]
+    methods: Names
     repeats: PositiveInt
 
 
 class Statistics(Strict):
     alpha: Annotated[float, Field(gt=0, lt=1)]
-    compare: Annotated[list[Name], Field(min_length=3), Once]
+    compare: Annotated[list[str], Field(min_length=3), Once]
 
 
 class Compute(Strict):
@@ -223,40 +247,32 @@ class Compute(Strict):
 class Tracking(Strict):
     enabled: bool
     uri: str
+    experiment: Annotated[str, Field(min_length=1)]
 
 
 class Params(Strict):
     root: str
     run: Run
+    images: Images
     datasets: dict[Name, Dataset]
     methods: dict[Name, Method]
     attacks: dict[Name, AttackChoice]
-    measure: dict[Name, Annotated[list[Literal["noise", "cw", "sweep", "adaptive", "l2"]], Once]]
-    noise: Noise
     autoattack: dict[Name, Annotated[dict[Name, AttackChoice], Field(min_length=1)]]
     verdict: Verdict
+    noise: Noise
     transfer: Transfer
     planes: Planes
     cost: Cost
     statistics: Statistics
-    labels: dict[Name, str]
     compute: Compute
     tracking: Tracking
 
 
 def load_params(path: str | Path = "params.yaml", lookups: Mapping[str, Lookup] | None = None) -> Params:
-    """Reads and checks the whole file. `lookups` (pipeline/lookups.py) holds what names stand for, by kind; stages that only read
-    results do without, and leave options to the stages that use them.
-
-    Raises ParamsError with every problem found.
-    """
-    try:
-        raw = yaml.load(Path(path).read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # the first needs libyaml
-    except OSError as error:
-        raise ParamsError(f"{path} cannot be read: {error.strerror}; run from the folder that holds params.yaml") from None
-    except yaml.YAMLError as error:
-        raise ParamsError(f"{path} is not valid YAML: {error}") from None
+    """Reads, merges and checks the whole file. `lookups` (pipeline/params/lookups.py) holds what names stand for, by kind; without
+    them options are not checked. Raises ParamsError with every problem found."""
     lookups = lookups or {}
+    raw = _with_names(plain(merged(path)))
     try:
         params = Params.model_validate(raw, context=lookups)
     except ValidationError as error:
@@ -269,11 +285,14 @@ def load_params(path: str | Path = "params.yaml", lookups: Mapping[str, Lookup] 
     return params
 
 
-def pick(choices: Mapping[str, Any], name: str, what: str) -> Any:
-    """choices[name]. Raises ValueError that lists the choices."""
-    if name not in choices:
-        raise ValueError(f"unknown {what} {name!r}, choose from {', '.join(sorted(choices))}")
-    return choices[name]
+def _with_names(raw: Tree) -> Tree:
+    """A method without label or published one is called as it is named."""
+    methods = raw.get("methods")
+    for name, method in methods.items() if isinstance(methods, dict) else ():
+        if isinstance(method, dict):
+            method.setdefault("label", name)
+            method.setdefault("published", name)
+    return raw
 
 
 def _message(path: str | Path, problems: list[str]) -> str:

@@ -1,5 +1,6 @@
 """Reads what is measured beside the attacks: data/transfer, data/planes and data/cost."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ import pandas as pd
 
 class Plane(NamedTuple):
     """One method with a penultimate layer of two features. epochs: (E,), accuracy: (E,) in %, clean: (E, N, 2) clean test features
-    after each epoch, adversarial: (N, 2) PGD twins of the trained model, correct: (N,) is the prediction on the twin right,
+    after each epoch, adversarial: (N, 2) PGD images of the trained model, correct: (N,) is the prediction on those right,
     centres: (E, K, 2) or None."""
 
     epochs: np.ndarray
@@ -21,7 +22,7 @@ class Plane(NamedTuple):
 
 
 class Planes(NamedTuple):
-    """label: (N,); eps: of the twins; methods: Plane by method."""
+    """label: (N,); eps: of the PGD images; methods: Plane by method."""
 
     label: np.ndarray
     eps: float
@@ -34,29 +35,39 @@ def stage_file(path: Path, stage: str) -> Path:
     return path
 
 
-def load_transfer(folder: Path, *, datasets: list[str], seeds: list[int]) -> pd.DataFrame:
-    """data/transfer/<dataset>/<seed>.csv as cells: dataset, method (the target), seed, setting (`from SOURCE`), attack, eps,
-    images, accuracy in %."""
+def load_transfer(folder: Path, *, datasets: Iterable[str], seeds: list[int]) -> pd.DataFrame:
+    """data/transfer/<dataset>/<seed>.csv as cells: dataset, method (the target), seed, source, attack, eps, images, accuracy
+    in %."""
+    types = {
+        "dataset": str,
+        "method": str,
+        "seed": int,
+        "source": str,
+        "attack": str,
+        "eps": float,
+        "images": int,
+        "accuracy": float,
+    }
     frames = []
     for dataset in datasets:
         for seed in seeds:
             rows = pd.read_csv(stage_file(folder / dataset / f"{seed}.csv", "transfer"))
-            frames.append(rows.assign(dataset=dataset, seed=seed, setting="from " + rows["source"], method=rows["target"]))
-    columns = ["dataset", "method", "seed", "setting", "attack", "eps", "images", "accuracy"]
-    return pd.concat(frames, ignore_index=True)[columns]
+            frames.append(rows.assign(dataset=dataset, seed=seed, method=rows["target"])[list(types)])
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(types)).astype(types)
 
 
-def load_cost(folder: Path, *, datasets: list[str]) -> pd.DataFrame:
-    """data/cost/<dataset>.csv with the column dataset in front: method, repeat, seconds (one epoch), epochs (of the training),
-    images, network, batch_size, device, threads."""
+def load_cost(folder: Path, *, datasets: Iterable[str], methods: list[str]) -> pd.DataFrame:
+    """data/cost/<dataset>.csv with the column dataset: method, repeat, seconds (one epoch), epochs (of the training), images,
+    network, batch_size, device, threads."""
     frames = [pd.read_csv(stage_file(folder / f"{dataset}.csv", "cost")).assign(dataset=dataset) for dataset in datasets]
-    return pd.concat(frames, ignore_index=True)
+    cost = pd.concat(frames, ignore_index=True)
+    return cost[cost["method"].isin(methods)]
 
 
-def load_planes(folder: Path, *, datasets: list[str], methods: list[str]) -> dict[str, Planes]:
+def load_planes(folder: Path, *, datasets: Iterable[str], methods: list[str]) -> dict[str, Planes]:
     """data/planes/<dataset>/<method>.npz by data set."""
-    result = {}
-    for dataset in datasets:
+    result: dict[str, Planes] = {}
+    for dataset in datasets if methods else ():
         planes = {}
         for method in methods:
             with np.load(stage_file(folder / dataset / f"{method}.npz", "planes"), allow_pickle=False) as file:

@@ -1,31 +1,18 @@
 """Reads what the attack stage left, data/attacks/<dataset>/<method>/<seed>/, and reduces it to one row per attack and eps (C&W: c).
 
-Only what is asked for is read, so folders of methods that were removed from params.yaml do not show up anywhere.
+Only the methods of the run are read, so folders of methods that were removed from it do not show up anywhere.
 """
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-PAPER_METHODS = ("softmax_fs", "at", "center", "pcl", "hcp", "hcp_fs", "hcp_m_p", "hcp_m_np", "hcp_p_np", "hcp_at")
-PAPER_ATTACKS = ("clean", "fgsm", "bim", "mim")
 LINF = ("fgsm", "bim", "mim", "pgd")  # of the two papers
 NOISE = "noise_"  # noise_sample and noise_batch: the noise measurement under either stop rule
 ADAPTIVE = "adaptive_"  # adaptive_fgsm and so on: the attack on CE + prototype loss
 CW = "cw"  # its column eps holds the first value of the constant c
-
-
-class Strengths(NamedTuple):
-    """What the tables show of one data set: each eps of the l-inf attacks, each c of C&W, and one of either for tables at one
-    strength. What was measured besides (the sweep of pcl figure 7) stays out of them."""
-
-    eps: list[float]
-    c: list[float]
-    headline_eps: float
-    headline_c: float
 
 
 def is_close(values: pd.Series, eps: float) -> pd.Series:
@@ -33,26 +20,10 @@ def is_close(values: pd.Series, eps: float) -> pd.Series:
     return (values - eps).abs() < 1e-6
 
 
-def at_strengths(cells: pd.DataFrame, strengths: dict[str, Strengths], *, headline: bool) -> pd.Series:
-    """Which rows are clean or attacked as the tables show it, at every strength or at that of the headline; noise is not."""
-
-    def shown(dataset: str, attack: str, eps: float) -> bool:
-        if attack == "clean" or attack.startswith(NOISE):
-            return attack == "clean"
-        own = strengths[dataset]
-        values = [own.headline_c] if attack == CW else [own.headline_eps]
-        if not headline:
-            values = own.c if attack == CW else own.eps
-        return any(abs(value - eps) < 1e-6 for value in values)
-
-    found = [shown(d, a, e) for d, a, e in zip(cells["dataset"], cells["attack"], cells["eps"], strict=True)]
-    return pd.Series(found, index=cells.index, dtype=bool)
-
-
-def in_paper_order(names: Iterable[str], paper: tuple[str, ...] = PAPER_METHODS) -> list[str]:
-    """The names that the paper has, in its order, then the others as they come; each once."""
-    unique = list(dict.fromkeys(names))
-    return [name for name in paper if name in unique] + [name for name in unique if name not in paper]
+def in_order(names: Iterable[str], first: Iterable[str]) -> list[str]:
+    """Those of `first` that are among `names`, then the other names as they come; each once."""
+    unique, first = list(dict.fromkeys(names)), list(first)
+    return [name for name in first if name in unique] + [name for name in unique if name not in first]
 
 
 def first_present(names: Iterable[str], *preferred: str) -> str | None:
@@ -81,7 +52,7 @@ def summarise(outcomes: pd.DataFrame) -> pd.DataFrame:
     return cells
 
 
-def load_cells(folder: Path, *, datasets: list[str], methods: list[str], seeds: list[int]) -> pd.DataFrame:
+def load_cells(folder: Path, *, datasets: Iterable[str], methods: Iterable[str], seeds: list[int]) -> pd.DataFrame:
     """`summarise` of every model with the columns dataset, method, seed in front. Raises ValueError for a folder that is missing or
     was not attacked on the same number of images as its neighbours."""
     frames = []
@@ -103,7 +74,7 @@ def load_cells(folder: Path, *, datasets: list[str], methods: list[str], seeds: 
 
 
 def load_noise(
-    folder: Path, *, datasets: list[str], methods: list[str], seeds: list[int], stops: list[str]
+    folder: Path, *, datasets: Iterable[str], methods: Iterable[str], seeds: list[int], stops: list[str]
 ) -> dict[str, dict[str, dict[str, np.ndarray]]]:
     """{stop rule: {dataset: {method: noise (seeds * N,)}}} of the methods whose noise was measured; noise: mean over an image's
     pixels of the squared perturbation."""
@@ -116,7 +87,7 @@ def load_noise(
     result: dict[str, dict[str, dict[str, np.ndarray]]] = {stop: {} for stop in stops}
     for stop in stops:
         for dataset in datasets:
-            noise = {method: of_method(dataset, method, stop) for method in in_paper_order(methods)}
+            noise = {method: of_method(dataset, method, stop) for method in methods}
             result[stop][dataset] = {method: values for method, values in noise.items() if len(values)}
     return result
 
@@ -132,13 +103,14 @@ def load_layers(
 
 
 def load_features(
-    folder: Path, *, datasets: list[str], methods: list[str], seed: int
+    folder: Path, *, datasets: Iterable[str], methods: Iterable[str], seed: int
 ) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray, str]]]:
     """{dataset: {method: (features of the last layer (N, D), labels (N,), the layer's name)}}."""
-
-    def last_layer(dataset: str, method: str) -> tuple[np.ndarray, np.ndarray, str]:
-        layers, labels = load_layers(folder, dataset=dataset, method=method, seed=seed)
-        (name,) = layers
-        return layers[name], labels, name
-
-    return {dataset: {method: last_layer(dataset, method) for method in methods} for dataset in datasets}
+    result: dict[str, dict[str, tuple[np.ndarray, np.ndarray, str]]] = {}
+    for dataset in datasets:
+        result[dataset] = {}
+        for method in methods:
+            layers, labels = load_layers(folder, dataset=dataset, method=method, seed=seed)
+            ((name, features),) = layers.items()
+            result[dataset][method] = features, labels, name
+    return result

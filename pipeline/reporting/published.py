@@ -1,8 +1,8 @@
 """What others measured: published.csv, the one file that holds their figures.
 
 One figure a row: paper (hcp, pcl, robustbench), table, dataset, method (as the table calls it), variant, setting, attack, budget
-(for l-inf attacks eps in [0, 1] pixels, for C&W its first c), metric, value, std, and `key`: the method of params.yaml that the
-row is about.
+(for l-inf attacks eps in [0, 1] pixels, for C&W its first c), metric, value, std, and `key`: the published method that the row is
+about, one name over all tables. `published:` of a method in params.yaml says which of them it is.
 
 hcp
     softmax-fs -> softmax_fs    at-pgd -> at      center -> center    pcl -> pcl      M+P -> hcp_m_p      P+NP -> hcp_p_np
@@ -21,10 +21,65 @@ Misprints are kept as printed.
 """
 
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
+from pipeline.reporting.run import Run
+
 PATH = Path(__file__).with_name("published.csv")
+NAMES = {  # what tables call a published method that is not in the run
+    "softmax_fs": "SM (FS)",
+    "at": "AT (SM)",
+    "center": "CL (SM)",
+    "pcl": "PCL (SM)",
+    "hcp": "HCP (SM)",
+    "hcp_fs": "HCP (FS)",
+    "hcp_m_p": "HCP M+P",
+    "hcp_m_np": "HCP M+NP",
+    "hcp_p_np": "HCP P+NP",
+    "hcp_at": "HCP + AT",
+    "pcl_deep": "PCL (3+4+5)",
+    "pcl_at_fgsm": "PCL + AT-FGSM",
+    "pcl_at_pgd": "PCL + AT-PGD",
+    "at_fgsm": "AT-FGSM (Kurakin)",
+    "madry": "Madry",
+    "input_gradient": "Input gradient (Ross)",
+    "adp": "ADP (Pang)",
+    "atda": "ATDA (Song)",
+    "yu": "Yu",
+    "softmax_deep": "SM (3+4+5)",
+    "center_deep": "CL (3+4+5)",
+    "contrastive": "Contrastive",
+    "triplet": "Triplet",
+    **{f"pcl_{layer}": f"PCL ({layer})" for layer in range(1, 6)},
+    "vgg": "VGG-19",
+    "vgg_at_fgsm": "VGG-19 AT-FGSM",
+}
+
+
+class Paper(NamedTuple):
+    """Which methods of the run have a row in a paper's tables. keys: the published key of each, in the order of the run, "" where
+    the paper has none; labels: of all methods by name; names: the same by published key, with those of the paper that are not in
+    the run."""
+
+    keys: dict[str, str]
+    labels: dict[str, str]
+    names: dict[str, str]
+
+    def method(self, key: str) -> str | None:
+        """Which method is the published one."""
+        return next((method for method, own in self.keys.items() if own == key), None)
+
+
+def paper_rows(run: Run, paper: str) -> Paper:
+    """paper: hcp or pcl."""
+    keys = {name: method.published or "" for name, method in run.methods.items() if paper in method.papers}
+    keys |= {source: source for source in run.sources if paper == "pcl"}
+    labels = {**run.labels, **run.sources}
+    taken = set(labels.values())
+    names = {key: f"{name} (paper)" if name in taken else name for key, name in NAMES.items()}
+    return Paper(keys, labels, names | {key: labels[method] for method, key in keys.items() if key})
 
 
 def load_published() -> pd.DataFrame:
@@ -55,7 +110,7 @@ def _columns(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "dataset": rows["dataset"],
-            "method": rows["key"],
+            "key": rows["key"],
             "attack": rows["attack"],
             "eps": rows["budget"].fillna(0.0),  # clean
             "metric": rows["metric"],
@@ -66,7 +121,7 @@ def _columns(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def hcp_published(published: pd.DataFrame, number: int) -> pd.DataFrame:
-    """Table `number` of the hcp paper as dataset, method, attack, eps, metric, published, published_std. Table 3 is the noise
+    """Table `number` of the hcp paper as dataset, key, attack, eps, metric, published, published_std. Table 3 is the noise
     measurement with the authors' stop rule, which the outcomes call noise_batch."""
     table = _columns(published[(published["paper"] == "hcp") & (published["table"] == str(number))]).reset_index(drop=True)
     return table.assign(attack="noise_batch") if number == 3 else table
@@ -86,8 +141,6 @@ def pcl_published(published: pd.DataFrame, number: int) -> pd.DataFrame:
     table = _columns(rows).assign(setting=setting.where(rows["attack"] != "clean", "white-box"))
     if number == 4:
         usual = pcl_published(published, 3)
-        known = (
-            usual["dataset"].isin(table["dataset"]) & usual["method"].isin(table["method"]) & usual["attack"].isin(table["attack"])
-        )
+        known = usual["dataset"].isin(table["dataset"]) & usual["key"].isin(table["key"]) & usual["attack"].isin(table["attack"])
         table = pd.concat([table, usual[known & (usual["setting"] == "white-box") & (usual["attack"] != "clean")]])
     return table.reset_index(drop=True)

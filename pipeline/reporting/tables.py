@@ -1,29 +1,17 @@
-"""Tables in long form: one row per data set, method, attack and eps, published and measured side by side. Tables 1-4 of the hcp
-paper are here, those of the pcl paper in pcl_tables.py."""
+"""Tables in long form: one row per data set, method, attack and eps, published and measured side by side. What the tables of both
+papers share."""
+
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
-from pipeline.reporting.outcomes import (
-    ADAPTIVE,
-    CW,
-    NOISE,
-    PAPER_ATTACKS,
-    PAPER_METHODS,
-    Strengths,
-    at_strengths,
-    in_paper_order,
-)
-from pipeline.reporting.published import hcp_published
+from pipeline.reporting.outcomes import CW, LINF, NOISE, in_order
+from pipeline.reporting.published import Paper
+from pipeline.reporting.run import Dataset
 
 CELL = ["dataset", "method", "attack", "eps"]
-COLUMNS = [
-    *("dataset", "method", "label", "attack", "eps", "metric", "published", "measured", "difference"),
-    *("images", "ci95_low", "ci95_high", "seeds", "seed_std", "std"),
-]
-NOISE_COLUMNS = [*COLUMNS, "published_std", "stop", "fooled"]
-ABLATION = ("hcp_m_p", "hcp_m_np", "hcp_p_np", "hcp", "at", "hcp_at")  # the rows of table 4, in its order
 
 
 def accuracy_rows(cells: pd.DataFrame, keys: list[str] = CELL) -> pd.DataFrame:
@@ -39,74 +27,84 @@ def accuracy_rows(cells: pd.DataFrame, keys: list[str] = CELL) -> pd.DataFrame:
     return rows.assign(metric="accuracy", ci95_low=100.0 * low, ci95_high=100.0 * high, std=np.nan).reset_index()
 
 
-def noise_rows(cells: pd.DataFrame) -> pd.DataFrame:
-    """MSE of the noise: mean over seeds, `std` over the images (mean over seeds), normal 95 % interval of one seed's images; none
-    under stop rule `batch`, where the images of a batch share one number of steps and so are no sample of that size."""
-    rows = cells.groupby(CELL, sort=False).agg(
-        measured=("mse", "mean"),
-        images=("images", "first"),
-        seeds=("seed", "size"),
-        seed_std=("mse", "std"),
-        std=("mse_std", "mean"),
-        fooled=("fooled", "mean"),
-    )
-    half = 1.96 * rows["std"] / np.sqrt(rows["images"])
-    half[half.index.get_level_values("attack") == f"{NOISE}batch"] = np.nan
-    rows = rows.assign(metric="mse", ci95_low=rows["measured"] - half, ci95_high=rows["measured"] + half)
-    return rows.reset_index()
+def interval(row: pd.Series) -> tuple[float, float]:
+    """The 95 % interval of a row, widened by that of the mean over seeds: another training run would differ, too."""
+    spread = 1.96 * row["seed_std"] / row["seeds"] ** 0.5 if row["seeds"] > 1 else 0.0
+    return row["ci95_low"] - spread, row["ci95_high"] + spread
+
+
+def at_strengths(cells: pd.DataFrame, printed: pd.DataFrame, datasets: dict[str, Dataset], *, every: bool) -> pd.Series:
+    """Which rows are clean or attacked as a table of a paper shows it. printed: that table, with dataset, attack and eps. An attack
+    has the strengths that the table has for it on the data set; one without a column there those of the other l-inf attacks. On a
+    data set that the table lacks it has all measured ones (`every`) or table_eps and table_c."""
+
+    def strengths(dataset: str, attack: str) -> list[float]:
+        there = printed[(printed["dataset"] == dataset) & printed["attack"].isin((CW,) if attack == CW else LINF)]
+        same = there[there["attack"] == attack]
+        if len(there):
+            return list((same if len(same) else there)["eps"])
+        own = datasets[dataset]
+        if every:
+            return own.c if attack == CW else own.eps
+        return [own.table_c if attack == CW else own.table_eps]
+
+    def shown(dataset: str, attack: str, eps: float) -> bool:
+        if attack == "clean" or attack.startswith(NOISE):
+            return attack == "clean"
+        return any(abs(eps - strength) < 1e-6 for strength in strengths(dataset, attack))
+
+    return _rows(cells, {place: shown(*place) for place in _places(cells)})
+
+
+def at_headline(cells: pd.DataFrame, datasets: dict[str, Dataset]) -> pd.Series:
+    """Which rows are clean or attacked at the strength of the verdict; C&W at table_c; noise is not."""
+
+    def shown(dataset: str, attack: str, eps: float) -> bool:
+        if attack == "clean" or attack.startswith(NOISE):
+            return attack == "clean"
+        own = datasets[dataset]
+        return abs(eps - (own.table_c if attack == CW else own.headline_eps)) < 1e-6
+
+    return _rows(cells, {place: shown(*place) for place in _places(cells)})
+
+
+def _places(cells: pd.DataFrame) -> list[tuple[str, str, float]]:
+    return list(dict.fromkeys(zip(cells["dataset"], cells["attack"], cells["eps"], strict=True)))
+
+
+def _rows(cells: pd.DataFrame, chosen: dict[tuple[str, str, float], bool]) -> pd.Series:
+    found = [chosen[place] for place in zip(cells["dataset"], cells["attack"], cells["eps"], strict=True)]
+    return pd.Series(found, index=cells.index, dtype=bool)
 
 
 def beside_published(
-    measured: pd.DataFrame,
-    published: pd.DataFrame,
-    *,
-    methods: tuple[str, ...],
-    labels: dict[str, str],
-    attacks: tuple[str, ...] = PAPER_ATTACKS,
-    keys: list[str] = CELL,
+    measured: pd.DataFrame, printed: pd.DataFrame, paper: Paper, *, order: Iterable[str], attacks: Iterable[str], keys: list[str]
 ) -> pd.DataFrame:
-    """Outer join on `keys` and the metric, all of which must be equal (eps as printed); methods and attacks in the order given."""
-    measured, published = (table.assign(eps=table["eps"].round(6)) for table in (measured, published))
-    table = measured.merge(published, how="outer", on=[*keys, "metric"])
+    """Outer join on `keys`, the published key and the metric, all of which must be equal (eps as printed). Methods come in the
+    `order` of their published keys, then in that of the run, attacks in the order given. `method` is empty where the published
+    method is not in the run, `key` where there is no published one."""
+    known = {key: method for method, key in paper.keys.items() if key}
+    measured = measured.assign(eps=measured["eps"].round(6), key=[paper.keys.get(method, "") for method in measured["method"]])
+    printed = printed.assign(eps=printed["eps"].round(6), method=[known.get(key, "") for key in printed["key"]])
+    table = measured.merge(printed, how="outer", on=[*keys, "key", "metric"])
     table["difference"] = table["measured"] - table["published"]
-    table["label"] = [labels.get(method, method) for method in table["method"]]
-    both = pd.concat([measured[keys], published[keys]])
-    order = {
-        "dataset": list(dict.fromkeys(both["dataset"])),
-        "method": in_paper_order(both["method"], methods),
-        "attack": in_paper_order(both["attack"], attacks),
-    }
-    for column, names in order.items():
-        table[f"_{column}"] = table[column].map({name: place for place, name in enumerate(names)})
+    pairs = list(zip(table["method"], table["key"], strict=True))
+    table["label"] = [paper.names.get(key, key) if key else paper.labels.get(method, method) for method, key in pairs]
+    in_paper = {key: place for place, key in enumerate(order)}
+    in_run = {method: len(in_paper) + place for place, method in enumerate(paper.labels)}
+    table["_method"] = [in_paper.get(key, in_run.get(method, len(in_paper) + len(in_run))) for method, key in pairs]
+    both = pd.concat([measured[keys], printed[keys]])
+    for column, first in (("dataset", []), ("attack", list(attacks))):
+        places = {name: place for place, name in enumerate(in_order(both[column], first))}
+        table[f"_{column}"] = table[column].map(places)
     table = table.sort_values(["_dataset", "eps", "_attack", "_method"], kind="stable", ignore_index=True)
     return table.astype({"images": "Int64", "seeds": "Int64"})
 
 
-def hcp_cells(cells: pd.DataFrame, methods: list[str], strengths: dict[str, Strengths]) -> pd.DataFrame:
-    """What the hcp paper's tables are about: its methods, its kind of attack, the strengths of the tables, and the noise."""
-    other = (cells["attack"] == CW) | cells["attack"].str.startswith(ADAPTIVE)
-    shown = at_strengths(cells, strengths, headline=False) | cells["attack"].str.startswith(NOISE)
-    return cells[cells["method"].isin(methods) & shown & ~other]
-
-
-def hcp_tables(
-    cells: pd.DataFrame, published: pd.DataFrame, *, labels: dict[str, str], strengths: dict[str, Strengths]
-) -> dict[int, pd.DataFrame]:
-    """cells: `hcp_cells`; strengths: by data set. Tables by number. Every method of run.hcp is in tables 1-3; table 4 holds the
-    loss terms and adversarial training. Table 2 has every attack that was run, also those that the paper has no column for."""
-    clean = cells["attack"] == "clean"
-    noise = cells["attack"].str.startswith(NOISE)
-    bim = (cells["attack"] == "bim") & at_strengths(cells, strengths, headline=True)
-    accuracy = {1: clean, 2: ~clean & ~noise, 4: cells["method"].isin(ABLATION) & (clean | bim)}
-    tables = {}
-    for number, chosen in accuracy.items():
-        order = ABLATION if number == 4 else PAPER_METHODS
-        table = beside_published(accuracy_rows(cells[chosen]), hcp_published(published, number), methods=order, labels=labels)
-        tables[number] = rounded(table[COLUMNS], 4)
-    table = beside_published(noise_rows(cells[noise]), hcp_published(published, 3), methods=PAPER_METHODS, labels=labels)
-    table["stop"] = table["attack"].str.removeprefix(NOISE)
-    tables[3] = rounded(table[NOISE_COLUMNS], 6)
-    return dict(sorted(tables.items()))
+def printed_strength(rows: pd.DataFrame, otherwise: float, attacks: tuple[str, ...] = LINF) -> float:
+    """rows: one data set's of one table. The largest eps that the paper's table has there, or `otherwise`."""
+    printed = rows[rows["published"].notna() & rows["attack"].isin(attacks)]
+    return float(printed["eps"].max()) if len(printed) else otherwise
 
 
 def rounded(table: pd.DataFrame, digits: int) -> pd.DataFrame:

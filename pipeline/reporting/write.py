@@ -1,104 +1,85 @@
-"""The files of metrics/tables: each table as long CSV and as Markdown. Every function takes `cells`, see outcomes.py."""
+"""The files of the stage tables: metrics/tables, metrics/summary.json, and data/report, which only the page and the cards need."""
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from pipeline.reporting.breakdown import broken_frame, curves_frame, masking_frame
-from pipeline.reporting.judged import load_judged, load_parts
-from pipeline.reporting.markdown import hcp_table_markdown
-from pipeline.reporting.outcomes import Strengths
-from pipeline.reporting.pcl_cost import cost_markdown, cost_table
-from pipeline.reporting.pcl_markdown import pcl_table_markdown
-from pipeline.reporting.pcl_tables import TABLES, pcl_cells, pcl_table, sweep_table
-from pipeline.reporting.statistics import hcp_groups, statistics_frame
-from pipeline.reporting.statistics_text import statistics_markdown
-from pipeline.reporting.tables import hcp_cells, hcp_tables
-from pipeline.reporting.verdict import status_frame, summary, verdict_frame
+from pipeline.reporting.hcp.markdown import hcp_table_markdown
+from pipeline.reporting.hcp.statistics import hcp_groups, statistics_frame
+from pipeline.reporting.hcp.statistics_text import statistics_markdown
+from pipeline.reporting.hcp.tables import hcp_tables
+from pipeline.reporting.markdown import schedule_text
+from pipeline.reporting.measurements import load_cost, load_transfer
+from pipeline.reporting.outcomes import load_cells
+from pipeline.reporting.pcl.cost import cost_markdown, cost_table
+from pipeline.reporting.pcl.markdown import cw_text, pcl_table_markdown
+from pipeline.reporting.pcl.tables import TABLES, pcl_cells, pcl_table, sweep_table
+from pipeline.reporting.published import load_published, paper_rows, published_epochs
+from pipeline.reporting.run import Run
+from pipeline.reporting.verdict.breakdown import broken_frame, curves_frame, masking_frame
+from pipeline.reporting.verdict.outcomes import load_parts, load_verdict
+from pipeline.reporting.verdict.status import status_frame, summary, undefended_method, verdict_frame
 
 
-def write(out: Path, name: str, table: pd.DataFrame, text: str) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    table.to_csv(out / f"{name}.csv", index=False)
-    (out / f"{name}.md").write_text(text)
+def write_tables(run: Run, data: Path, metrics: Path) -> None:
+    """data: the folder of attacks/, verdict/, transfer/ and cost/."""
+    for folder in (metrics / "tables", data / "report"):
+        folder.mkdir(parents=True, exist_ok=True)
+    cells = load_cells(data / "attacks", datasets=run.datasets, methods=run.methods, seeds=run.seeds)
+    transfer = load_transfer(data / "transfer", datasets=run.datasets if run.transfer else (), seeds=run.seeds)
+    cost = load_cost(data / "cost", datasets=run.datasets, methods=run.cost) if run.cost else None
+    published = load_published()
+    write_hcp(run, metrics / "tables", cells, published)
+    write_pcl(run, metrics / "tables", cells, transfer, cost, published)
+    write_verdict(run, data, metrics, cells, transfer)
 
 
-def write_hcp(
-    out: Path,
-    cells: pd.DataFrame,
-    published: pd.DataFrame,
-    schedule: str,
-    *,
-    strengths: dict[str, Strengths],
-    labels: dict[str, str],
-    methods: list[str],
-    compare: list[str],
-    alpha: float,
-) -> None:
-    """Tables 1-4 and the statistics of the hcp paper, over `methods`; compare, alpha: of the Friedman and Nemenyi tests."""
-    own = hcp_cells(cells, methods, strengths)
-    for number, table in hcp_tables(own, published, labels=labels, strengths=strengths).items():
-        write(out, f"hcp_table{number}", table, hcp_table_markdown(number, table, schedule))
-    statistics = statistics_frame(hcp_groups(own, published, compare, methods), published, alpha)
-    write(out, "hcp_statistics", statistics, statistics_markdown(statistics, labels))
+def epochs_text(run: Run, published: pd.DataFrame, paper: str) -> str:
+    return schedule_text({name: own.epochs for name, own in run.datasets.items()}, published_epochs(published, paper))
+
+
+def write_hcp(run: Run, out: Path, cells: pd.DataFrame, published: pd.DataFrame) -> None:
+    """hcp.csv (tables 1-4), hcp_statistics.csv, and both in hcp.md."""
+    paper, schedule = paper_rows(run, "hcp"), epochs_text(run, published, "hcp")
+    tables = hcp_tables(cells, paper, published, run.datasets)
+    groups = hcp_groups(cells, paper, published, run.datasets, run.compare)
+    statistics = statistics_frame(groups, published, run.alpha)
+    texts = [hcp_table_markdown(number, table, schedule) for number, table in tables.items()]
+    pd.concat(tables.values()).to_csv(out / "hcp.csv", index=False)
+    statistics.to_csv(out / "hcp_statistics.csv", index=False)
+    (out / "hcp.md").write_text("\n".join([*texts, statistics_markdown(statistics, run.labels, paper.names)]))
 
 
 def write_pcl(
-    out: Path,
-    cells: pd.DataFrame,
-    transfer: pd.DataFrame,
-    published: pd.DataFrame,
-    schedule: str,
-    *,
-    strengths: dict[str, Strengths],
-    labels: dict[str, str],
-    methods: list[str],
-    cw: str,
+    run: Run, out: Path, cells: pd.DataFrame, transfer: pd.DataFrame, cost: pd.DataFrame | None, published: pd.DataFrame
 ) -> None:
-    """The accuracy tables of the pcl paper; methods: run.pcl; cw: `cw_text`."""
-    own = pcl_cells(cells, transfer)
-    for number in TABLES:
-        table = pcl_table(number, own, published, strengths=strengths, labels=labels, own=methods)
-        write(out, f"pcl_table{number}", table, pcl_table_markdown(number, table, schedule, labels, cw=cw))
+    """pcl.csv (the accuracy tables), cost.csv (table 12), all of them in pcl.md, and what figure 7 is drawn from."""
+    paper, schedule = paper_rows(run, "pcl"), epochs_text(run, published, "pcl")
+    cw, both = cw_text(run.cw, published), pcl_cells(cells, transfer, paper)
+    tables = {number: pcl_table(number, both, paper, published, run.datasets) for number in TABLES}
+    texts = {number: pcl_table_markdown(number, table, schedule, paper.names, cw=cw) for number, table in tables.items()}
+    times = cost_table(cost, paper, published)
+    texts[12] = cost_markdown(times)
+    pd.concat(tables.values()).to_csv(out / "pcl.csv", index=False)
+    times.to_csv(out / "cost.csv", index=False)
+    sweep_table(cells, paper, run.datasets).to_csv(out / "pcl_figure7.csv", index=False)
+    (out / "pcl.md").write_text("\n".join(text for _, text in sorted(texts.items())))
 
 
-def write_cost(out: Path, cost: pd.DataFrame, published: pd.DataFrame, *, labels: dict[str, str]) -> None:
-    table = cost_table(cost, published, labels=labels)
-    write(out, "pcl_table12", table, cost_markdown(table))
-
-
-def write_sweep(out: Path, cells: pd.DataFrame, *, sweep: dict[str, list[float]], labels: dict[str, str]) -> None:
-    """What pcl figure 7 is drawn from."""
-    sweep_table(cells, sweep=sweep, labels=labels).to_csv(out / "pcl_figure7.csv", index=False)
-
-
-def write_verdict(
-    out: Path,
-    cells: pd.DataFrame,
-    transfer: pd.DataFrame,
-    *,
-    data: Path,
-    chosen: dict[str, list[Any]],
-    strengths: dict[str, Strengths],
-    labels: dict[str, str],
-    parts: dict[str, str],
-) -> None:
-    """verdict.csv, verdict_status.csv, broken.csv, curves.csv and masking.csv in `out`, and summary.json beside it. data: the
-    folder of attacks/ and verdict/; chosen: datasets, methods and seeds; parts: of AutoAttack, which attack each is."""
-    judged = load_judged(data / "attacks", data / "verdict", strengths=strengths, **chosen)
-    of_parts = load_parts(data / "verdict", names=list(parts), **chosen)
-    square = [part for part, attack in parts.items() if attack == "square"]
-    masking = masking_frame(cells, judged, of_parts, transfer, data / "verdict", strengths=strengths, labels=labels, square=square)
-    verdicts = verdict_frame(cells, judged, strengths, labels)
-    tables = {
-        "verdict": verdicts,
-        "verdict_status": status_frame(verdicts, masking),
-        "broken": broken_frame(cells, judged, of_parts, strengths, labels),
-        "curves": curves_frame(cells, judged, labels),
-        "masking": masking,
-    }
-    for name, table in tables.items():
-        table.to_csv(out / f"{name}.csv", index=False)
-    (out.parent / "summary.json").write_text(json.dumps(summary(verdicts), indent=2) + "\n")
+def write_verdict(run: Run, data: Path, metrics: Path, cells: pd.DataFrame, transfer: pd.DataFrame) -> None:
+    """verdict.csv, verdict_status.csv and summary.json in metrics/, broken.csv, curves.csv and masking.csv in data/report."""
+    headline_eps = {name: own.headline_eps for name, own in run.datasets.items()}
+    folder, labels = data / "verdict", run.labels
+    verdict = load_verdict(data / "attacks", folder, headline_eps=headline_eps, methods=run.methods, seeds=run.seeds)
+    parts = load_parts(folder, datasets=run.datasets, methods=run.methods, seeds=run.seeds, names=run.parts)
+    square = [part for part, attack in run.parts.items() if attack == "square"]
+    masking = masking_frame(cells, verdict, parts, transfer, folder, datasets=run.datasets, labels=labels, square=square)
+    verdicts = verdict_frame(cells, verdict, run.datasets, run.methods)
+    status = status_frame(verdicts, masking, undefended_method(run.methods))
+    verdicts.to_csv(metrics / "tables" / "verdict.csv", index=False)
+    status.to_csv(metrics / "tables" / "verdict_status.csv", index=False)
+    masking.to_csv(data / "report" / "masking.csv", index=False)
+    broken_frame(cells, verdict, parts, run.datasets, labels).to_csv(data / "report" / "broken.csv", index=False)
+    curves_frame(cells, verdict, labels).to_csv(data / "report" / "curves.csv", index=False)
+    (metrics / "summary.json").write_text(json.dumps(summary(verdicts), indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""What every stage script shares on the command line: arguments, --help, what starts it in place of python, errors without a
+"""What every script of stages/ shares on the command line: arguments, --help, what starts it in place of python, errors without a
 traceback and how long it took."""
 
 import argparse
@@ -12,10 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 TIMES = Path(".ckpt/times")  # the report sums them up
-LAUNCHED = {  # scripts by the environment variable that has what starts them; they import in main what they need
-    "PIPELINE_LAUNCH": ("train", "attack", "transfer", "planes", "cost"),
-    "PIPELINE_LAUNCH_REPORTING": ("tables", "figures", "cards", "report"),  # one process each: set by pipeline/preload.py alone
-}
+LAUNCHED = ("train", "attack", "transfer", "planes", "cost")  # by PIPELINE_LAUNCH, where it is set
 
 
 def run_stage(main: Callable[..., None], **arguments: str) -> None:
@@ -25,15 +22,16 @@ def run_stage(main: Callable[..., None], **arguments: str) -> None:
     parser = argparse.ArgumentParser(
         prog=f"python -m stages.{script}",
         description=main.__doc__,
-        epilog="Reads params.yaml in the current folder. PIPELINE_TRACEBACK=1 shows where an error came from; PIPELINE_LAUNCH is "
-        "what runs a stage in place of python, such as 'torchrun --nproc-per-node 2' (docs/parallel.md).",
+        epilog="Run it in the folder of params.yaml. PIPELINE_TRACEBACK=1 shows where an error came from; PIPELINE_LAUNCH is what "
+        "runs a stage in place of python, such as 'torchrun --nproc-per-node 2' (docs/parallel.md).",
     )
     for name, help_text in arguments.items():
         parser.add_argument(name, help=help_text, type=int if name == "seed" else str)
     values = vars(parser.parse_args())
     start = time.monotonic()
     try:
-        launch(script, [str(value) for value in values.values()])
+        if script in LAUNCHED:
+            launch(script, [str(value) for value in values.values()])
         main(*values.values())
     except (ValueError, OSError) as error:
         if os.environ.get("PIPELINE_TRACEBACK"):
@@ -45,20 +43,17 @@ def run_stage(main: Callable[..., None], **arguments: str) -> None:
 
 
 def launch(script: str, values: list[str]) -> None:
-    """Where the script's variable of LAUNCHED is set, that command runs the stage, here and now, instead of this process."""
-    for variable, scripts in LAUNCHED.items():
-        command = shlex.split(os.environ.get(variable, ""))
-        if command and script in scripts:
-            del os.environ[variable]  # what it starts is not to start it again
-            try:
-                os.execvp(command[0], [*command, "-m", f"stages.{script}", *values])
-            except FileNotFoundError:
-                raise ValueError(f"{variable}: {command[0]} is not on the PATH") from None
+    """Where PIPELINE_LAUNCH is set, that command runs the stage, here and now, instead of this process."""
+    command = shlex.split(os.environ.pop("PIPELINE_LAUNCH", ""))  # what it starts is not to start it again
+    if command:
+        try:
+            os.execvp(command[0], [*command, "-m", f"stages.{script}", *values])
+        except FileNotFoundError:
+            raise ValueError(f"PIPELINE_LAUNCH: {command[0]} is not on the PATH") from None
 
 
 def write_time(script: str, values: list[str], seconds: float) -> None:
-    """.ckpt/times/<stage@item>.json, named by DVC where it runs the script (pretrain, scratch and finetune share one). Whole or not
-    at all, and never a reason to fail. By itself: a stage would depend on pipeline/files.py for it."""
+    """.ckpt/times/<stage@item>.json, named by DVC where it runs the script. Whole or not at all, and never a reason to fail."""
     dvc_name = os.environ.get("DVC_STAGE", "").rpartition(":")[2]  # folder/dvc.yaml:stage@item where run from elsewhere
     name = (dvc_name or "@".join([script, *(["-".join(values)] if values else [])])).replace("/", "-")
     stage, _, item = name.partition("@")

@@ -1,8 +1,6 @@
 """Where tensors live and on how many threads."""
 
-import ctypes
 import os
-from contextlib import suppress
 
 import torch
 
@@ -24,17 +22,7 @@ def set_up_device(device: str, threads: int) -> torch.device:
             _take_own_gpu()
     if threads:
         torch.set_num_threads(threads)
-    _keep_freed_memory()
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def _keep_freed_memory() -> None:
-    """Has glibc's malloc use again what was freed instead of giving it back to the system, which hands it out anew page by page and
-    zeroed: a fifth to a third of an attack's step on 360 small images. Where there is no mallopt nothing happens."""
-    with suppress(OSError, AttributeError, TypeError):
-        malloc_option = ctypes.CDLL(None).mallopt
-        malloc_option(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
-        malloc_option(-3, 32 * 2**20)  # M_MMAP_THRESHOLD, the most that it takes
 
 
 def _take_own_gpu() -> None:

@@ -1,12 +1,10 @@
 """Files that are either whole or not there, and keys that say what a result was made from."""
 
 import hashlib
-import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 
 @contextmanager
@@ -30,9 +28,14 @@ def file_digest(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def content_key(params: Mapping[str, Any], inputs: Iterable[str | Path], code: Iterable[str]) -> str:
-    """What a result follows from: the params it was given, the bytes of its input files, and the source of the rooms of pipeline/
-    named in `code`. Equal keys mean equal work, so a checkpoint or a tracked run with the key belongs to it."""
-    sources = sorted(path for room in code for path in (Path(__file__).parent / room).rglob("*.py"))
-    parts = [json.dumps(params, sort_keys=True), *map(file_digest, [*inputs, *sources])]
+def content_key(inputs: Iterable[str | Path], *further: object) -> str:
+    """What a result follows from: the bytes of its input files, its item's file among them, which has its params and the digests of
+    its code; and anything else, such as the seed. Equal keys mean equal work, so a checkpoint or a tracked run with the key belongs
+    to it."""
+    parts = [*map(file_digest, inputs), *map(str, further)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def kept_work(stage: str, *item: object) -> Path:
+    """Where a killed run of an item leaves what it has done: .ckpt of the repository, for copies of it too (queued experiments)."""
+    return Path(os.environ.get("DVC_ROOT", "."), ".ckpt", "-".join([stage, *map(str, item)]))

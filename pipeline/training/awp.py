@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from pipeline.runtime.distributed import sum_over_ranks
 
-NO_ZERO = 1e-12  # a weight on which the loss does not hang has no direction: it stays where it is
+NO_ZERO = 1e-12  # a weight without a gradient stays where it is
 
 
 @contextmanager

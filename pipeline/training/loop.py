@@ -48,7 +48,7 @@ def fit(
     goes on from it and ends with the same weights as if it had never stopped. `on_epoch(row, images per second)` is called for
     every epoch; for those of an earlier run without a rate. Raises DivergedError when a loss leaves the finite numbers.
 
-    With several ranks all are given the same, and a step is shared out (see `step`). The checkpoint knows nothing of them.
+    With several ranks all are given the same, and a step is shared out (see `step`). Checkpoints are the same for any number.
     """
     rows = resume_learner(checkpoint, learner)
     check_same(f"what is in {checkpoint}", f"{len(rows)} epochs")
@@ -122,7 +122,7 @@ def step(
     """One update by a batch (B, C, H, W) and its labels (B,). Returns the terms of the loss (T,) and which of the images (B',) that
     the network saw it had right; with a `gamma` above 0 both, and the gradient, are those of the perturbed weights.
 
-    Every rank has the same learner and batch, sends its part of the images through the network, and reckons the loss, which may
+    Every rank has the same learner and batch, sends its part of the images through the network, and computes the loss, which may
     compare images, from the logits and features of all."""
     with autocast(clean.device, precision):
         x, y, weight = adversary(learner.network, clean, labels, learner.generator)

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
+from torch.optim import SGD
 
 from pipeline.runtime.distributed import sum_over_ranks, world_size
-from pipeline.training.sgd import SGD
 
 Settings = Mapping[str, Any]  # lr, momentum, weight_decay, milestones, gamma, clip (may be left out)
 
@@ -28,7 +28,7 @@ def build_optimizer(
         )
     groups = [{"params": list(weights), "name": "network", **settings}]
     groups += [{"params": prototypes[name], "name": name, **prototype_settings[name]} for name in prototypes]
-    return SGD([{**group, "base_lr": group["lr"]} for group in groups])
+    return SGD([{**group, "base_lr": group["lr"]} for group in groups], lr=0.0)  # each group has its own rate
 
 
 def sum_gradients(network: nn.Module, criterion: nn.Module) -> None:
@@ -43,7 +43,7 @@ def sum_gradients(network: nn.Module, criterion: nn.Module) -> None:
 
 
 def clip_gradients(optimizer: SGD) -> None:
-    """Shortens the gradient of each group with a `clip` to that norm. Does not wait for the device."""
+    """Clips the gradient norm of each group that has a `clip`. Does not wait for the device."""
     for group in optimizer.param_groups:
         if group.get("clip") is not None:
             nn.utils.clip_grad_norm_(group["params"], group["clip"])

@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 from torch import Generator, Tensor
+from torch.optim import SGD
 
 from pipeline.models.network import Network
 from pipeline.models.replayed import Recorder
 from pipeline.runtime.checkpoint import load_state, save_state
 from pipeline.training.criterion import Criterion
 from pipeline.training.ema import MovingAverage
-from pipeline.training.sgd import SGD
 
 Row = dict[str, float]  # one epoch: epoch, lr, loss, each term, train_accuracy, validation_accuracy, perhaps validation_robust
 Weights = dict[str, dict[str, Tensor]]  # state dicts of `network` and `criterion`
@@ -22,9 +22,9 @@ Weights = dict[str, dict[str, Tensor]]  # state dicts of `network` and `criterio
 
 @dataclass
 class Learner:
-    """Weights, prototypes (in the criterion), their optimiser, and the source of all randomness of the loop. Where they are kept,
-    also the moving averages and what the best epoch ended with. `recorded` is no state: the step as a GPU knows it, and the
-    numbers that it was recorded with."""
+    """Weights, prototypes (in the criterion), their optimiser, and the source of all randomness of the loop. Where they are used,
+    also the moving average and the weights of the best epoch. `recorded` is not part of the state: the training step as a CUDA
+    graph, and the settings it was recorded with."""
 
     network: Network
     criterion: Criterion
@@ -35,22 +35,22 @@ class Learner:
     recorded: tuple[tuple[object, ...], Recorder] | None = None
 
     def trained(self) -> tuple[Network, Criterion]:
-        """What is judged and kept after an epoch: the averages where there are any."""
+        """What is validated and saved after an epoch: the moving average where there is one."""
         if self.average is None:
             return self.network, self.criterion
         return self.average.module["network"], self.average.module["criterion"]  # type: ignore[index]
 
     def latest(self) -> Weights:
-        """The state dicts of `trained`, which further steps change."""
+        """The state dicts of `trained`; further steps change them."""
         network, criterion = self.trained()
         return {"network": network.state_dict(), "criterion": criterion.state_dict()}
 
     def kept(self) -> Weights:
-        """What training ends with: the best epoch where one is chosen, else the last."""
+        """The result of training: the best epoch where one is selected, else the last."""
         return self.best or self.latest()
 
     def keep_as_best(self) -> None:
-        """Copies on the CPU, as a resumed run has them."""
+        """Copies to the CPU, as in a resumed run."""
         self.best = {part: {name: v.cpu().clone() for name, v in state.items()} for part, state in self.latest().items()}
 
 

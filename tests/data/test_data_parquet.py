@@ -13,13 +13,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import ROOT
 from PIL import Image
 
 from pipeline.data.parquet_files import parquet
 from pipeline.data.splits import channel_statistics
 
-REPO = Path(__file__).resolve().parents[1]
-REAL = REPO / ".." / "shared" / "data"
+REAL = ROOT / ".." / "shared" / "data"
 AUTO: dict[str, Any] = {"image_column": None, "label_column": None, "sha256sums": None}
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (12, 3, 32, 32), dtype=np.uint8)
@@ -77,7 +77,7 @@ def test_torch_is_not_imported(cifar100: Path) -> None:
         "SOURCES['parquet'](train=place, test=place, **options); print('torch' in sys.modules)"
     )
     command = [sys.executable, "-c", code, str(cifar100), *AUTO]
-    assert subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=True).stdout.strip() == "False"
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip() == "False"
 
 
 def test_svhn_layout_in_several_shards(tmp_path: Path) -> None:

@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from conftest import ROOT
 from PIL import Image
 
 from pipeline.data.contact_sheet import contact_sheet
 from pipeline.data.image_set import ImageSet, Splits, load_splits, save_splits
-from pipeline.data.splits import channel_statistics, make_splits, split_validation, summarise
+from pipeline.data.splits import Sample, channel_statistics, make_splits, split_validation, stratified_order, summarise
 
-REPO = Path(__file__).resolve().parents[1]
+ALL: Sample = {"train": "all", "test": "all", "seed": 0}
 
 
 def made(per_class: list[int], channels: int = 3, side: int = 4) -> ImageSet:
@@ -33,16 +34,86 @@ def numbers(part: ImageSet) -> list[int]:
 
 @pytest.fixture
 def splits() -> Splits:
-    return make_splits(made([10, 20, 30]), made([2, 2, 2]), ["a", "b", "ü"], fraction=0.2, seed=0)
+    return make_splits(made([10, 20, 30]), made([2, 2, 2]), ["a", "b", "ü"], fraction=0.2, seed=0, sample=ALL)
 
 
 def run_stage(folder: Path, name: str, source: dict[str, object] | None = None) -> subprocess.CompletedProcess[str]:
-    params = yaml.safe_load((REPO / "params.yaml").read_text())
-    params["datasets"]["digits"]["source"] = source or {"name": "sklearn_digits", "test_fraction": 0.2, "seed": 0}
-    params["datasets"]["digits"]["validation"] = {"fraction": 0.1, "seed": 0}
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    item = folder / "data/items/digits/data.yaml"
+    item.parent.mkdir(parents=True, exist_ok=True)
+    source = source or {"name": "sklearn_digits", "test_fraction": 0.2, "seed": 0}
+    item.write_text(yaml.safe_dump({"source": source, "sample": ALL, "validation": {"fraction": 0.1, "seed": 0}, "code": {}}))
     command = [sys.executable, "-m", "stages.data", name]
-    return subprocess.run(command, cwd=folder, env=os.environ | {"PYTHONPATH": str(REPO)}, capture_output=True, text=True)
+    return subprocess.run(command, cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+
+
+def files_in(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize(
+    "per_class",
+    [[10] * 10, [1], [5, 7], [1, 1, 1, 200], [2] * 9 + [1000], [100, 50, 25, 12, 6, 3, 1], [3] * 100, [178, 182, 177, 1]],
+)
+def test_every_prefix_of_the_order_is_stratified(per_class: list[int]) -> None:
+    counts, total = np.array(per_class), sum(per_class)
+    labels = np.random.default_rng(1).permutation(np.repeat(np.arange(len(per_class)), per_class))
+    order = stratified_order(labels, seed=0)
+    assert sorted(order) == list(range(total))
+    in_prefix = np.cumsum(labels[order][:, None] == np.arange(len(per_class)), axis=0)  # (N, K)
+    assert (np.abs(in_prefix * total - np.arange(1, total + 1)[:, None] * counts) < total).all()  # below 1 image a class
+
+
+def test_the_order_is_random_within_and_among_the_classes() -> None:
+    labels = np.repeat(np.arange(5), 40)
+    orders = [stratified_order(labels, seed) for seed in (1, 1, 2)]
+    assert orders[0].tolist() == orders[1].tolist() != orders[2].tolist()
+    for order in orders[1:]:
+        of_class = order[labels[order] == 3]
+        assert of_class.tolist() != sorted(of_class)
+        rounds = labels[order].reshape(40, 5)
+        assert len({tuple(row) for row in rounds.tolist()}) > 20  # not one order of the classes over and over
+    first = np.bincount([labels[stratified_order(labels, seed)[0]] for seed in range(500)], minlength=5)
+    np.testing.assert_allclose(first, 100, atol=40)
+
+
+def test_the_first_test_images_are_a_sample_of_the_test_images() -> None:
+    train, test = made([60, 60, 60]), made([100, 200, 300])
+    options = {"fraction": 0.2, "seed": 0}
+    whole = make_splits(train, test, ["a", "b", "c"], **options, sample=ALL).test
+    assert sorted(numbers(whole)) == list(range(600))
+    np.testing.assert_array_equal(whole.labels, test.labels[numbers(whole)])
+    for count in (6, 60, 599):
+        part = make_splits(train, test, ["a", "b", "c"], **options, sample={**ALL, "test": count}).test
+        assert numbers(part) == numbers(whole)[:count]
+    assert np.bincount(whole.labels[:60]).tolist() == [10, 20, 30]
+    assert numbers(make_splits(train, test, ["a", "b", "c"], **options, sample={**ALL, "seed": 1}).test) != numbers(whole)
+
+
+def test_a_sample_of_the_training_images_is_drawn_before_the_validation_split() -> None:
+    train, test, classes = made([100, 200, 300]), made([5, 5, 5]), ["a", "b", "c"]
+    splits = make_splits(train, test, classes, fraction=0.2, seed=0, sample={"train": 60, "test": "all", "seed": 3})
+    assert np.bincount(splits.train.labels).tolist() == [8, 16, 24]
+    assert np.bincount(splits.validation.labels).tolist() == [2, 4, 6]
+    for part in (splits.train, splits.validation):
+        assert numbers(part) == sorted(numbers(part))  # the order of the source
+        np.testing.assert_array_equal(part.images, train.images[numbers(part)])
+    assert max(numbers(splits.train)) > 500
+    other = make_splits(train, test, classes, fraction=0.2, seed=0, sample={"train": 60, "test": "all", "seed": 4})
+    assert numbers(other.train) != numbers(splits.train)
+
+
+@pytest.mark.parametrize(
+    ("sample", "problem"),
+    [
+        ({"train": 61}, "sample.train: 61 of 60 images, must be all or 3 to 60"),
+        ({"train": 2}, "sample.train: 2 of 60 images, must be all or 3 to 60"),
+        ({"test": 21}, "sample.test: 21 of 20 images, must be all or 10 to 20"),
+        ({"test": 9}, "sample.test: 9 of 20 images, must be all or 10 to 20"),  # could be without class c
+    ],
+)
+def test_a_sample_that_cannot_be_drawn(sample: dict[str, int], problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        make_splits(made([20, 20, 20]), made([9, 9, 2]), ["a", "b", "c"], fraction=0.2, seed=0, sample={**ALL, **sample})
 
 
 def test_validation_is_stratified() -> None:
@@ -117,14 +188,14 @@ def test_image_set_refuses(images: np.ndarray, labels: np.ndarray) -> None:
 def test_splits_refuse_what_does_not_fit_together() -> None:
     train = made([10, 10])
     with pytest.raises(ValueError, match="label 2, but there are 2 classes"):
-        make_splits(train, made([1, 1, 1]), ["a", "b"], fraction=0.2, seed=0)
+        make_splits(train, made([1, 1, 1]), ["a", "b"], fraction=0.2, seed=0, sample=ALL)
     with pytest.raises(ValueError, match="one shape"):
-        make_splits(train, made([1, 1], side=5), ["a", "b"], fraction=0.2, seed=0)
+        make_splits(train, made([1, 1], side=5), ["a", "b"], fraction=0.2, seed=0, sample=ALL)
     with pytest.raises(ValueError, match="names must differ"):
-        make_splits(train, made([1, 1]), ["a", "a"], fraction=0.2, seed=0)
+        make_splits(train, made([1, 1]), ["a", "a"], fraction=0.2, seed=0, sample=ALL)
     black = ImageSet(np.zeros_like(train.images), train.labels)
     with pytest.raises(ValueError, match="std above 0"):
-        make_splits(black, made([1, 1]), ["a", "b"], fraction=0.2, seed=0)
+        make_splits(black, made([1, 1]), ["a", "b"], fraction=0.2, seed=0, sample=ALL)
 
 
 def test_saved_splits_come_back_and_give_the_same_bytes(splits: Splits, tmp_path: Path) -> None:
@@ -226,13 +297,12 @@ def test_stage_writes_everything_and_the_same_again(tmp_path: Path) -> None:
     assert [out.read_bytes() for out in outs] == before
 
 
-def test_stage_names_the_choices_for_a_wrong_name(tmp_path: Path) -> None:
+def test_stage_names_the_item_that_is_missing(tmp_path: Path) -> None:
     done = run_stage(tmp_path, "nosuch")
     assert done.returncode == 2
-    assert "unknown dataset 'nosuch'" in done.stderr
-    assert "digits" in done.stderr
+    assert "data/items/nosuch/data.yaml does not exist" in done.stderr
     assert "Traceback" not in done.stderr
-    assert not (tmp_path / "data").exists()
+    assert files_in(tmp_path) == ["data/items/digits/data.yaml"]
 
 
 def test_stage_failure_writes_nothing(tmp_path: Path) -> None:
@@ -241,10 +311,10 @@ def test_stage_failure_writes_nothing(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "no file nowhere" in done.stderr
     assert "Traceback" not in done.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
+    assert files_in(tmp_path) == ["data/items/digits/data.yaml"]
 
 
 def test_importing_the_room_is_light() -> None:
     code = "import pipeline.data, sys; print([m for m in 'torch torchvision sklearn pyarrow PIL tqdm'.split() if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -19,7 +19,7 @@ from pipeline.attacks.pgd import pgd
 from pipeline.attacks.square import square
 from pipeline.evaluation import masking
 from pipeline.models.small_cnn import SmallCNN
-from pipeline.reporting.masking import Check, masking_checks
+from pipeline.reporting.verdict.masking import Check, masking_checks
 
 EPS = 0.15
 

@@ -11,13 +11,16 @@ from conftest import ROOT
 from pipeline.attacks.bim import bim
 from pipeline.attacks.objective import joint
 from pipeline.data.image_set import ImageSet, Splits
-from pipeline.jobs.learner import build_network, load_model, method_adversary, new_learner
-from pipeline.params.schema import Params, load_params
+from pipeline.jobs.learner import build_network, load_model, new_learner, recipe_adversary
+from pipeline.params.items import Recipe
+from pipeline.params.lookups import LOOKUPS
+from pipeline.params.resolve import recipe
+from pipeline.params.schema import load_params
 from pipeline.runtime.checkpoint import load_state, save_state
 from pipeline.training.state import Learner
 from pipeline.training.twin import OnTwin
 
-CPU = torch.device("cpu")
+CPU, PARAMS = torch.device("cpu"), load_params(ROOT / "params.yaml", LOOKUPS)
 
 
 def splits(classes: int = 4, channels: int = 1) -> Splits:
@@ -27,17 +30,15 @@ def splits(classes: int = 4, channels: int = 1) -> Splits:
     return Splits(part, part, part, [str(name) for name in range(classes)], mean, part.images.std(axis=(0, 2, 3)) / 255)
 
 
-def learner(method: str, seed: int = 0) -> tuple[Params, Learner]:
-    params = load_params(ROOT / "params.yaml")
-    return params, new_learner(params.datasets["digits"], params.methods[method], splits(), CPU, seed)
+def learner(method: str, seed: int = 0) -> tuple[Recipe, Learner]:
+    own = recipe(PARAMS, "digits", method)
+    return own, new_learner(own, splits(), CPU, seed)
 
 
 def model_file(path: Path, method: str) -> Learner:
     """As stage train writes it."""
-    params, made = learner(method)
-    recipe = params.methods[method]
-    network = params.datasets["digits"].networks[recipe.network].model_dump()
-    used = {"classes": 4, "channels": 1, "method": recipe.model_dump(), "network": network}
+    own, made = learner(method)
+    used = {"classes": 4, "channels": 1, "recipe": own.model_dump(mode="json")}
     save_state(path, {"network": made.network.state_dict(), "criterion": made.criterion.state_dict(), "params": used})
     return made
 
@@ -57,8 +58,9 @@ def test_a_model_file_alone_rebuilds_network_and_prototypes(method: str, tmp_pat
 def test_a_model_file_of_other_code_is_refused(tmp_path: Path) -> None:
     model_file(tmp_path / "a.pt", "hcp")
     state = load_state(tmp_path / "a.pt")
-    for path, change in (("b.pt", {"name": "small_cnn"}), ("c.pt", {**state["params"]["network"], "penultimate": 7})):
-        save_state(tmp_path / path, {**state, "params": {**state["params"], "network": change}})
+    for path, change in (("b.pt", {"name": "small_cnn"}), ("c.pt", {**state["params"]["recipe"]["network"], "penultimate": 7})):
+        changed = {**state["params"], "recipe": {**state["params"]["recipe"], "network": change}}
+        save_state(tmp_path / path, {**state, "params": changed})
         with pytest.raises(ValueError, match=rf"{path} was made by another version of this code .*`dvc repro` makes it anew"):
             load_model(tmp_path / path, CPU)
 
@@ -105,8 +107,8 @@ def test_auxiliary_classifiers_are_trained_at_the_rate_of_the_network() -> None:
 def test_a_model_that_started_from_imagenet_is_loaded_without_fetching_those_weights(tmp_path: Path) -> None:
     choice = {"name": "resnet101", "weights": "none", "branch": 4, "penultimate": 4}
     network = build_network(choice, 1, 4, torch.tensor([0.5]), torch.tensor([0.2]))
-    recipe = load_params(ROOT / "params.yaml").methods["softmax_fs"].model_dump()
-    used = {"classes": 4, "channels": 1, "method": recipe, "network": {**choice, "weights": "imagenet"}}
+    own = recipe(PARAMS, "digits", "softmax_fs").model_dump(mode="json")
+    used = {"classes": 4, "channels": 1, "recipe": {**own, "network": {**choice, "weights": "imagenet"}}}
     save_state(tmp_path / "a.pt", {"network": network.state_dict(), "criterion": {}, "params": used})
     loaded, _, _ = load_model(tmp_path / "a.pt", CPU)  # would need the file from the network
     torch.testing.assert_close(loaded.state_dict()["classifier.weight"], network.state_dict()["classifier.weight"])
@@ -125,8 +127,7 @@ def test_a_model_that_started_from_imagenet_is_loaded_without_fetching_those_wei
 def test_adversarial_training_is_as_params_say(
     method: str, name: str, eps_range: tuple[float, float], clean_share: float, labels: str
 ) -> None:
-    params = load_params(ROOT / "params.yaml")
-    adversary = method_adversary(params.methods[method], params.datasets["digits"].training)
+    adversary = recipe_adversary(recipe(PARAMS, "digits", method))
     assert isinstance(adversary, OnTwin)
     assert isinstance(adversary.adversary, partial)
     chosen = dict(adversary.adversary.keywords)

@@ -13,12 +13,18 @@ from pipeline.data.image_set import ImageSet
 from pipeline.evaluation.robustness import attackable, clean_features
 from pipeline.jobs.verdict import _centres, _outcomes, _plan, autoattack_parts
 from pipeline.losses.hcp import HCP
-from pipeline.models import Ensemble, Network
+from pipeline.models.ensemble import Ensemble
+from pipeline.models.network import Network
 from pipeline.models.small_cnn import SmallCNN
+from pipeline.params.items import AttackItem
+from pipeline.params.lookups import LOOKUPS
+from pipeline.params.resolve import all_items
 from pipeline.params.schema import load_params
 from pipeline.training.criterion import Criterion
 
-PARAMS = load_params(ROOT / "params.yaml")
+PARAMS = load_params(ROOT / "params.yaml", LOOKUPS)
+ITEM = all_items(PARAMS)["digits", "attack", "hcp"]
+assert isinstance(ITEM, AttackItem)
 QUICK = {"steps": 3, "queries": 5, "targets": 9, "restarts": 1}
 
 
@@ -40,9 +46,7 @@ def train_set(classes: int) -> ImageSet:
 
 @pytest.mark.parametrize(("classes", "members", "prototypes"), [(2, 1, True), (3, 1, False), (10, 1, True), (10, 3, False)])
 @pytest.mark.parametrize("right", ["all", "none", "some"])
-def test_every_count_of_classes_and_kind_of_model(
-    classes: int, members: int, prototypes: bool, right: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_count_of_classes_and_kind_of_model(classes: int, members: int, prototypes: bool, right: str, tmp_path: Path) -> None:
     network = small(classes, members)
     losses = HCP(
         classes,
@@ -61,12 +65,12 @@ def test_every_count_of_classes_and_kind_of_model(
         name: choice.model_copy(update={key: value for key, value in QUICK.items() if key in choice.options})
         for name, choice in PARAMS.autoattack["rapid"].items()
     }
-    monkeypatch.setitem(PARAMS.autoattack, "rapid", parts)
+    verdict = ITEM.verdict.model_copy(update={"eps": 0.02, "l2": 0.1, "autoattack": parts})
     images = torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     answer = network(images).argmax(1)
     labels = {"all": answer, "none": (answer + 1) % classes, "some": torch.arange(12) % classes}[right]
     centres = _centres(network, own, train_set(classes), 5)
-    plan = _plan(PARAMS, PARAMS.datasets["digits"], {"linf": 0.02, "l2": 0.1}, own, centres, classes)
+    plan = _plan(verdict, ITEM.pgd, own, centres, classes=classes, batch_size=ITEM.batch_size)
     assert {trial.attack for trial in plan.adaptive} >= {"adaptive/ce", "adaptive/dlr", "adaptive/features"}
     assert ("adaptive/joint_t" in {trial.attack for trial in plan.adaptive}) == prototypes
     rows, examples = _outcomes(plan, attackable(network, images), images, labels, 0, tmp_path, 3)
@@ -109,7 +113,8 @@ def test_centres_are_the_losses_own_or_the_means_of_the_training_images() -> Non
 
 def test_an_attack_made_on_other_images_is_not_taken_up(tmp_path: Path) -> None:
     network, own = small(10), criterion({})
-    plan = _plan(PARAMS, PARAMS.datasets["digits"], {"linf": 0.02}, own, _centres(network, own, train_set(10), 9), 10)
+    verdict, centres = ITEM.verdict.model_copy(update={"eps": 0.02, "l2": None}), _centres(network, own, train_set(10), 9)
+    plan = _plan(verdict, ITEM.pgd, own, centres, classes=10, batch_size=ITEM.batch_size)
     plan = plan._replace(autoattack={"autoattack": plan.autoattack["autoattack"][:1]}, adaptive=plan.adaptive[:1], others=[])
 
     def outcome(images: Tensor, folder: Path) -> list[float]:

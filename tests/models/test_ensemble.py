@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.models import Ensemble, Network
-from pipeline.models.network import Features
+from pipeline.models.ensemble import Ensemble
+from pipeline.models.network import Features, Network
 from pipeline.models.small_cnn import SmallCNN
 from pipeline.models.vgg19 import VGG19
 
@@ -60,7 +60,7 @@ def test_an_ensemble_has_the_layers_of_its_members_side_by_side(digits: tuple[Te
 
 def test_an_ensemble_refuses_members_that_differ() -> None:
     small = small_cnn()
-    for others in ([small_cnn(classes=9)], [VGG19(10, MEAN, STD, width=1, penultimate=3)]):
+    for others in ([small_cnn(classes=9)], [VGG19(10, MEAN, STD, width=1, poolings=5, penultimate=3)]):
         with pytest.raises(ValueError, match="one architecture"):
             Ensemble([small, *others])
     with pytest.raises(ValueError, match="got none"):

@@ -14,15 +14,15 @@ from torch import Tensor, nn
 from torchvision.models import ResNet101_Weights
 from torchvision.models.resnet import Bottleneck
 
-from pipeline.models import NETWORKS, Network
-from pipeline.models.network import Average, average
+from pipeline.models import NETWORKS
+from pipeline.models.network import Network
 
 SMALL: dict[str, tuple[int, int, dict[str, Any]]] = {  # channels, image size, options: as small as the network can be
     "small_cnn": (1, 8, {"widths": [4, 6, 8, 10], "branch": 5, "penultimate": 3}),
     "conv6": (1, 28, {"penultimate": 2}),
     "resnet110": (3, 16, {"blocks": 12, "branch": 9, "penultimate": 11}),
     "resnet101": (3, 32, {"weights": "none", "branch": 9, "penultimate": 11}),
-    "vgg19": (1, 8, {"width": 4, "penultimate": 5}),
+    "vgg19": (1, 8, {"width": 4, "poolings": 2, "penultimate": 5}),
 }
 PUBLISHED = {"blocks": 12, "branch": 512, "penultimate": 1024}
 
@@ -105,7 +105,7 @@ def test_vgg19_has_the_convolutions_of_torchvision() -> None:
     def shapes(net: nn.Module) -> list[tuple[int, ...]]:
         return [tuple(m.weight.shape) for m in net.modules() if isinstance(m, nn.Conv2d)]
 
-    ours = build("vgg19", 3, width=64, penultimate=512)
+    ours = build("vgg19", 3, width=64, poolings=5, penultimate=512)
     assert shapes(ours) == shapes(torchvision.models.vgg19_bn())
     assert sum(isinstance(m, nn.BatchNorm2d) for m in ours.modules()) == 16
     assert count(ours) == sum(9 * a * b + 2 * a for a, b, *_ in shapes(ours)) + linear(512, 512) + linear(512, 10) == 20_297_674
@@ -170,8 +170,10 @@ def test_resnet110_has_the_shapes_of_pcl_table_1(blocks: int) -> None:
     [  # pooling rounds up, as Caffe does
         ("conv6", {"penultimate": 64}, (1, 28, 28), [14, 7, 4], [32, 64, 128, 512, 64]),
         ("small_cnn", SMALL["small_cnn"][2], (1, 8, 8), [4, 2, 2], [4, 6, 5, 10, 3]),
-        ("vgg19", {"width": 16, "penultimate": 512}, (3, 32, 32), [16, 8, 4], [16, 32, 64, 128, 512]),
-        ("vgg19", {"width": 4, "penultimate": 2}, (1, 9, 9), [5, 3, 2], [4, 8, 16, 32, 2]),
+        ("vgg19", {"width": 16, "poolings": 5, "penultimate": 512}, (3, 32, 32), [16, 8, 4, 2], [16, 32, 64, 128, 512]),
+        ("vgg19", {"width": 4, "poolings": 5, "penultimate": 2}, (1, 9, 9), [5, 3, 2, 1], [4, 8, 16, 32, 2]),
+        ("vgg19", {"width": 4, "poolings": 2, "penultimate": 2}, (1, 8, 8), [4, 2, 2, 2], [4, 8, 16, 32, 2]),
+        ("vgg19", {"width": 4, "poolings": 0, "penultimate": 2}, (1, 8, 8), [8, 8, 8, 8], [4, 8, 16, 32, 2]),
     ],
 )
 def test_map_sizes_and_widths(
@@ -289,7 +291,7 @@ def test_convolutions_have_he_weights(name: str) -> None:
 def test_vgg19_computes_what_torchvision_does() -> None:
     """With its weights; torchvision's dropout and 4096-d layers left out on both sides."""
     torch.manual_seed(0)
-    net, reference = build("vgg19", 3, width=64, penultimate=16).eval(), torchvision.models.vgg19_bn().eval().features
+    net, reference = build("vgg19", 3, width=64, poolings=5, penultimate=16).eval(), torchvision.models.vgg19_bn().eval().features
     kinds = (nn.Conv2d, nn.BatchNorm2d)
     pairs = zip(*([m for m in model.modules() if isinstance(m, kinds)] for model in (net, reference)), strict=True)
     with torch.no_grad():
@@ -300,13 +302,3 @@ def test_vgg19_computes_what_torchvision_does() -> None:
         maps = reference((x - 0.45) / 0.25)  # (2, 512, 1, 1)
         linear = net.layers["layer5"][-1]
         torch.testing.assert_close(net.forward_features(x)[1]["layer5"], linear(maps.mean((2, 3))), rtol=1e-4, atol=1e-5)
-
-
-def test_average_is_the_mean_of_each_map_and_so_is_its_gradient() -> None:
-    x = torch.rand(3, 5, 4, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    x = x.to(memory_format=torch.channels_last).requires_grad_()
-    torch.testing.assert_close(average(x), x.mean(dim=(2, 3)))
-    upstream = torch.arange(15.0, dtype=torch.float64).reshape(3, 5)
-    (gradient,) = torch.autograd.grad(average(x), x, upstream)
-    torch.testing.assert_close(gradient, (upstream / 8)[:, :, None, None].expand_as(x))
-    assert torch.equal(Average()(x), average(x))

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import seeded_resnet
+from conftest import ROOT, seeded_resnet
 from torch import Tensor, nn
 
 from pipeline.attacks import ATTACKS, steps
@@ -16,9 +16,10 @@ from pipeline.attacks.steps import evaluating
 from pipeline.data.digits import sklearn_digits
 from pipeline.data.splits import make_splits
 from pipeline.evaluation.robustness import Trial, attackable, attacked, progress
-from pipeline.jobs.learner import method_adversary, new_learner, on_device
+from pipeline.jobs.learner import new_learner, on_device, recipe_adversary
 from pipeline.models import replayed as module
 from pipeline.models.replayed import Recorder, Replayed, filled_size, replayed
+from pipeline.params.resolve import recipe
 from pipeline.params.schema import load_params
 from pipeline.training.adversary import divergence_from
 from pipeline.training.loop import step
@@ -171,13 +172,12 @@ def test_attacks_break_as_much_on_recordings(
     ["softmax_fs", "pcl_deep", "hcp_at", "pcl_trades", "hcp_awp", "ema", "input_gradient", "adp", "atda", "contrastive", "triplet"],
 )
 def test_training_takes_the_same_steps(method: str, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    params, recipe = load_params(), load_params().methods[method]
-    train, test, classes = sklearn_digits(test_fraction=0.2, seed=0)
-    splits, data = make_splits(train, test, classes, fraction=0.1, seed=0), params.datasets["digits"]
-    gamma = recipe.awp.gamma if recipe.awp else 0.0
+    own, everything = recipe(load_params(ROOT / "params.yaml"), "digits", method), {"train": "all", "test": "all", "seed": 0}
+    splits = make_splits(*sklearn_digits(test_fraction=0.2, seed=0), fraction=0.1, seed=0, sample=everything)
+    gamma = own.awp.gamma if own.awp else 0.0
 
     def losses() -> tuple[list[float], Tensor]:
-        learner, adversary = new_learner(data, recipe, splits, GPU, seed=0), method_adversary(recipe, data.training)
+        learner, adversary = new_learner(own, splits, GPU, seed=0), recipe_adversary(own)
         learner.network.train()
         images, labels = on_device(splits.train, GPU)
         found = []

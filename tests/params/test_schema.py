@@ -1,5 +1,6 @@
 """params.yaml is refused with every problem, its path and what is allowed, and accepted as it is shipped."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ import yaml
 from conftest import ROOT
 
 from pipeline.params.lookups import LOOKUPS
-from pipeline.params.schema import ParamsError, load_params, pick
+from pipeline.params.merge import ParamsError, pick
+from pipeline.params.schema import load_params
 
 Edit = Callable[[dict[str, Any]], object]
 
@@ -18,7 +20,7 @@ def problems(tmp_path: Path, edit: Edit) -> str:
     raw = yaml.safe_load((ROOT / "params.yaml").read_text())
     edit(raw)
     path = tmp_path / "params.yaml"
-    path.write_text(yaml.safe_dump(raw))
+    path.write_text(yaml.safe_dump(json.loads(json.dumps(raw))))  # the same part twice, not by reference
     with pytest.raises(ParamsError) as error:
         load_params(path, LOOKUPS)
     return str(error.value)
@@ -49,7 +51,7 @@ def test_the_shipped_params_are_valid_and_the_ablation_differs_from_hcp_in_one_w
             lambda p: p["methods"]["hcp"]["loss"].update(name="hpc"),
             ["methods.hcp.loss.name: unknown 'hpc', choose from adp, atda, center, contrastive, hcp, pcl, triplet"],
         ),
-        (lambda p: p["methods"]["hcp"]["loss"].update(e="2e-1"), ["methods.hcp.loss.e", "valid number"]),
+        (lambda p: p["methods"]["hcp"]["loss"].update(e="high"), ["methods.hcp.loss.e", "valid number"]),
         (lambda p: p["attacks"]["bim"].update(steps=0), ["attacks.bim.steps", "greater than or equal to 1"]),
         (
             lambda p: p["attacks"]["bim"].update(name="nothing"),
@@ -58,12 +60,12 @@ def test_the_shipped_params_are_valid_and_the_ablation_differs_from_hcp_in_one_w
         (lambda p: p["methods"]["at"]["adversary"]["attack"].update(stepsize=1), ["methods.at.adversary.attack.stepsize"]),
         (lambda p: p["methods"]["at"]["adversary"].update(clean_share=1.5), ["methods.at.adversary.clean_share", "less than 1"]),
         (
-            lambda p: p["datasets"]["digits"]["evaluation"].update(eps=[-0.1]),
-            ["datasets.digits.evaluation.eps.0", "greater than 0"],
+            lambda p: p["datasets"]["digits"]["evaluation"]["linf"].update(eps=[-0.1]),
+            ["datasets.digits.evaluation.linf.eps.0", "greater than 0"],
         ),
         (
-            lambda p: p["datasets"]["digits"].update(headline_eps=0.2),
-            ["headline_eps: must be one of", "[0.05, 0.1, 0.15]"],
+            lambda p: p["datasets"]["digits"]["evaluation"]["headline"].update(eps=0.2),
+            ["headline.eps: must be one of", "[0.05, 0.1, 0.15]"],
         ),
         (lambda p: p["datasets"]["digits"]["evaluation"].update(images="some"), ["datasets.digits.evaluation.images"]),
         (
@@ -79,21 +81,31 @@ def test_the_shipped_params_are_valid_and_the_ablation_differs_from_hcp_in_one_w
             lambda p: p["datasets"]["digits"]["source"].update(name="mnist"),
             ["datasets.digits.source.name: unknown 'mnist'", "parquet"],
         ),
-        (lambda p: p["run"].update(datasets=["digit"]), ["run.datasets: unknown 'digit', choose from digits"]),
+        (lambda p: p["run"].update(datasets=["digit"]), ["run.datasets: unknown 'digit', choose from cifar10, cifar100, digits"]),
         (lambda p: p["run"].update(seeds=[0, 0]), ["run.seeds: names something twice"]),
-        (lambda p: p["datasets"]["digits"]["evaluation"].update(eps=[0.15, 0.1500001]), ["evaluation.eps: names something twice"]),
+        (
+            lambda p: p["datasets"]["digits"]["evaluation"]["linf"].update(eps=[0.15, 0.1500001]),
+            ["evaluation.linf.eps: names something twice"],
+        ),
         (lambda p: p["statistics"].update(compare=["at", "at", "hcp"]), ["statistics.compare: names something twice"]),
         (lambda p: p["attacks"].update(clean={"name": "fgsm"}), ["attacks.clean: this name is taken"]),
-        (lambda p: p["labels"].update(hcp="AT (SM)"), ["labels: 'AT (SM)' stands for more than one method"]),
-        (lambda p: p["labels"].update(hcp="H|CP"), ["labels: 'H|CP' has a |"]),
+        (lambda p: p["methods"]["hcp"].update(label="AT (SM)"), ["methods: label 'AT (SM)' stands for more than one of the run"]),
+        (lambda p: p["methods"]["hcp"].update(label="H|CP"), ["methods.hcp.label", "H|CP"]),
+        (lambda p: p["methods"]["hcp"].update(published="hpc"), ["methods.hcp.published: unknown 'hpc', choose from", "hcp_fs"]),
+        (lambda p: p["methods"]["trades"].update(published="hcp"), ["methods: more than one of the run has published: hcp"]),
+        (lambda p: p["methods"]["hcp"].update(papers=["hpc"]), ["methods.hcp.papers.0", "'hcp' or 'pcl'"]),
         (
             lambda p: p["methods"]["hcp"].update(layers=["layer4", "conv9"]),
             ["methods.hcp.layers: small_cnn has no 'conv9'"],
         ),
         (lambda p: p["methods"]["hcp"].update(layers=[]), ["methods.hcp: loss and layers go together"]),
         (lambda p: p["methods"]["hcp"]["prototypes"].pop("radii"), ["methods.hcp.prototypes: must be centres, radii"]),
-        (lambda p: p["methods"]["softmax"].update(init="softmax"), ["methods.softmax: must have init: random"]),
+        (lambda p: p["methods"]["softmax"].update(init="softmax"), ["methods.softmax: must be there with init: random"]),
         (lambda p: p["datasets"]["digits"]["networks"]["main"].update(widths=[]), ["datasets.digits.networks.main.widths"]),
+        (
+            lambda p: p["methods"]["hcp"].update(optimizer="adam"),
+            ["methods.hcp.optimizer: 'adam' is not in datasets.digits.training.optimizers (default, "],
+        ),
         (
             lambda p: p["datasets"]["digits"]["networks"]["main"].update(branch=0),
             ["datasets.digits.networks.main.branch", "greater than or equal to 1"],
@@ -120,15 +132,18 @@ def test_the_shipped_params_are_valid_and_the_ablation_differs_from_hcp_in_one_w
             lambda p: p["methods"]["at"]["adversary"].update(attack=p["attacks"]["cw"]),
             ["methods.at.adversary.attack: cw takes no eps"],
         ),
-        (lambda p: p["measure"].update(triplet=["adaptive"]), ["measure.triplet: adaptive needs", "center, hcp, pcl"]),
-        (lambda p: p["measure"].update(atda=["adaptive"]), ["measure.atda: adaptive needs"]),
-        (lambda p: p["attacks"].pop("pgd"), ["attacks.pgd: is missing or another attack; stages planes and verdict run it"]),
-        (lambda p: p["planes"].update(methods=[]), ["planes.methods", "at least 1 item"]),
-        (lambda p: p["cost"].update(methods=["hcp", "softmax_fs"]), ["cost.methods: must begin with softmax_fs"]),
+        (
+            lambda p: p["methods"]["triplet"].update(measure=["adaptive"]),
+            ["methods.triplet.measure: adaptive needs", "center, hcp, pcl"],
+        ),
+        (lambda p: p["methods"]["atda"].update(measure=["adaptive"]), ["methods.atda.measure: adaptive needs"]),
+        (lambda p: p["attacks"].pop("pgd"), ["attacks.pgd: is missing or another attack; stages planes and attack run it"]),
         (lambda p: p["cost"].update(methods=["softmax_fs", "vgg"]), ["cost.methods: must have one network"]),
         (lambda p: p["methods"]["atda"].update(adversary=None), ["methods.atda.adversary: loss atda compares clean with attacked"]),
-        (lambda p: p["measure"].pop("hcp"), ["measure.hcp: is missing"]),
-        (lambda p: p["measure"].update(hcp=["noize"]), ["measure.hcp.0", "'noise', 'cw', 'sweep', 'adaptive' or 'l2'"]),
+        (
+            lambda p: p["methods"]["hcp"].update(measure=["noize"]),
+            ["methods.hcp.measure.0", "'noise', 'cw', 'sweep', 'adaptive' or 'l2'"],
+        ),
         (lambda p: p["methods"]["trades"].update(adversary=None), ["methods.trades.trades: compares clean with attacked images"]),
         (lambda p: p["methods"]["madry"].update(trades=6.0), ["methods.madry.trades: compares", "clean_share above 0"]),
         (
@@ -145,8 +160,8 @@ def test_the_shipped_params_are_valid_and_the_ablation_differs_from_hcp_in_one_w
         (lambda p: p["methods"]["hcp_awp"]["awp"].update(gamma=0.0), ["methods.hcp_awp.awp.gamma", "greater than 0"]),
         (lambda p: p["methods"]["softmax"].pop("ema"), ["methods.softmax.ema: is missing"]),
         (
-            lambda p: p["measure"].update(at=["adaptive"]),
-            ["measure.at: adaptive needs a method with one of the losses center, hcp, pcl"],
+            lambda p: p["methods"]["at"].update(measure=["adaptive"]),
+            ["methods.at.measure: adaptive needs one of the losses center, hcp, pcl"],
         ),
         (lambda p: p["attacks"].pop("cw"), ["attacks.cw: is missing or another attack"]),
         (lambda p: p["run"].update(attacks=["fgsm", "cw"]), ["run.attacks: cw takes no eps"]),
@@ -161,24 +176,30 @@ def test_the_shipped_params_are_valid_and_the_ablation_differs_from_hcp_in_one_w
             lambda p: p["autoattack"]["rapid"].update(cw=p["attacks"]["cw"]),
             ["autoattack.rapid.cw.name: must be one of apgd, apgd_targeted, fab, square"],
         ),
-        (lambda p: p["datasets"]["digits"].update(headline_l2=-1.0), ["datasets.digits.headline_l2", "greater than 0"]),
+        (lambda p: p["datasets"]["digits"]["evaluation"]["headline"].update(l2=-1.0), ["evaluation.headline.l2", "greater than 0"]),
         (lambda p: p["attacks"].update(robust={"name": "fgsm"}), ["attacks.robust: this name is taken"]),
-        (lambda p: p["datasets"]["digits"].update(headline_c=3.0), ["headline_c: must be one of", "[0.01, 0.1, 1.0]"]),
-        (lambda p: p["datasets"]["digits"]["evaluation"].update(sweep=[0.1]), ["evaluation.sweep: has [0.1]"]),
+        (lambda p: p["datasets"]["digits"]["evaluation"]["table"].update(c=3.0), ["table.c: must be one of", "[0.01, 0.1, 1.0]"]),
+        (lambda p: p["datasets"]["digits"]["evaluation"]["linf"].update(sweep=[0.1]), ["evaluation.linf.sweep: has [0.1]"]),
         (lambda p: p["transfer"].update(sources=["vgg16"]), ["transfer.sources: unknown 'vgg16'"]),
         (lambda p: p["planes"].update(methods=["adp"]), ["planes.methods: methods.adp is an ensemble"]),
         (lambda p: p["noise"].update(eps=float("inf")), ["noise.eps", "finite"]),
         (lambda p: p["compute"].update(threads=True), ["compute.threads", "integer"]),
         (lambda p: p["datasets"]["digits"]["training"].update(batch_size="64"), ["training.batch_size", "integer"]),
-        (lambda p: p["run"]["methods"].remove("hcp"), ["run.methods: must be all of run.finetune and run.scratch", "'hcp'"]),
+        (lambda p: p["run"]["methods"].append("softmax"), ["run.methods, transfer.sources: softmax is trained by stage pretrain"]),
+        (lambda p: p["run"].update(methods=["hpc"]), ["run.methods: unknown 'hpc', choose from adp, at, at_fgsm"]),
         (lambda p: p["run"].update(attacks=["apgd"]), ["run.attacks: unknown 'apgd'"]),
-        (lambda p: p["run"].update(scratch=["softmax_fs", "hcp_fs", "hcp"]), ["run.scratch: takes methods with init: random"]),
-        (lambda p: p["methods"].pop("softmax"), ["methods.softmax: is missing"]),
+        (lambda p: p["transfer"].update(sources=["hcp_trades"]), ["transfer.sources: takes methods with init: random"]),
+        (lambda p: p["transfer"].update(sources=["softmax_fs"]), ["softmax_fs is in run.methods too; name it in transfer.methods"]),
+        (lambda p: p["statistics"].update(compare=["at", "hcp", "ours"]), ["statistics.compare: unknown 'ours'"]),
+        (lambda p: p["methods"].pop("softmax"), ["methods.softmax_fs.base: unknown 'softmax', choose from"]),
         (
             lambda p: p["methods"]["hcp"].update(epochs="long"),
             ["methods.hcp.epochs: 'long' is not in datasets.digits.training.epochs"],
         ),
-        (lambda p: p["methods"]["hcp"]["optimizer"].update(momentum=1), ["methods.hcp.optimizer.momentum", "less than 1"]),
+        (
+            lambda p: p["methods"]["hcp"]["prototypes"]["radii"].update(momentum=1),
+            ["methods.hcp.prototypes.radii.momentum", "less than 1"],
+        ),
         (lambda p: p["compute"].update(device="tpu"), ["compute.device", "'auto', 'cpu' or 'cuda'"]),
         (lambda p: p["datasets"].update({"CIFAR-10": p["datasets"]["digits"]}), ["datasets.CIFAR-10", "pattern"]),
         (lambda p: p.pop("noise"), ["noise: is missing"]),
@@ -224,7 +245,7 @@ def test_a_missing_and_a_broken_file_are_named(tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match="not valid YAML"):
         load_params(tmp_path / "params.yaml")
     (tmp_path / "params.yaml").write_text("")
-    with pytest.raises(ParamsError, match="the file"):
+    with pytest.raises(ParamsError, match="must hold a mapping"):
         load_params(tmp_path / "params.yaml")
 
 

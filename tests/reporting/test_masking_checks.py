@@ -1,4 +1,4 @@
-"""The judgements of the masking checks by hand-made numbers."""
+"""The masking checks on numbers made by hand."""
 
 from collections.abc import Callable
 from math import sqrt
@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.reporting import masking
-from pipeline.reporting.masking import Check, masking_checks
+from pipeline.reporting.verdict import masking
+from pipeline.reporting.verdict.masking import Check, masking_checks
 
 HONEST: dict[str, Any] = {
     "accuracy": {
@@ -37,7 +37,7 @@ NAMES = [
 ]
 
 
-def judged(**changes: object) -> dict[str, Check]:
+def checked(**changes: object) -> dict[str, Check]:
     checks = masking_checks(**{**HONEST, **changes})
     assert all(check.passed == (check.value <= check.threshold) for check in checks)
     assert all(check.unit in ("% of images", "points") and " High: " in check.what for check in checks)
@@ -50,7 +50,7 @@ def with_accuracy(**changes: dict[float, float]) -> dict[str, dict[float, float]
 
 
 def test_an_honest_model_passes_all_ten() -> None:
-    checks = judged()
+    checks = checked()
     assert list(checks) == NAMES
     assert all(check.passed for check in checks.values())
     values = {name: check.value for name, check in checks.items()}
@@ -77,14 +77,14 @@ def test_an_honest_model_passes_all_ten() -> None:
     ],
 )
 def test_each_check_warns_of_its_own_sign(name: str, changes: dict[str, object], value: float) -> None:
-    checks = judged(**changes)
+    checks = checked(**changes)
     assert [check.name for check in checks.values() if not check.passed] == [name]
     assert checks[name].value == value
 
 
 def test_what_was_not_measured_is_left_out() -> None:
     assert masking_checks({}, 0.2, {}, None, {}, 200) == []
-    assert list(judged(square_broken=None, transferred={}, measured={"images": 200})) == [
+    assert list(checked(square_broken=None, transferred={}, measured={"images": 200})) == [
         *("single step", "unbounded", "larger eps", "more steps"),
     ]
     elsewhere = {
@@ -92,11 +92,11 @@ def test_what_was_not_measured_is_left_out() -> None:
         "pgd": {0.1: 50.0},
         "steps/10": {0.2: 50.0},
     }  # no attack at the headline's eps, one step count
-    assert list(judged(accuracy=elsewhere, measured={"cross_entropy": 3.0})) == ["gradient free"]
+    assert list(checked(accuracy=elsewhere, measured={"cross_entropy": 3.0})) == ["gradient free"]
 
 
 def test_single_step_alone_is_the_white_box_where_nothing_else_was_run() -> None:
-    checks = judged(accuracy={"fgsm": {0.2: 40.0}}, transferred={"vgg": 30.0})
+    checks = checked(accuracy={"fgsm": {0.2: 40.0}}, transferred={"vgg": 30.0})
     assert checks["black box"].value == 10
     assert "single step" not in checks
 
@@ -145,3 +145,7 @@ def test_larger_eps_and_more_steps_take_the_worst_pair() -> None:
 def test_unbounded_forgives_one_image_in_a_hundred() -> None:
     assert masking.unbounded(1.0).passed
     assert not masking.unbounded(1.5).passed
+
+
+def test_the_black_box_check_may_have_an_eps_of_its_own() -> None:
+    assert checked(transfer_eps=0.1)["black box"].value == pytest.approx(65.0 - 60.0)  # PGD at 0.1 against images from madry

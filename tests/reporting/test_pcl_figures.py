@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from made_run import write_features, write_plane
+from made_run import made_paper, write_features, write_plane
 from matplotlib.colors import to_rgba
 from sklearn.manifold import trustworthiness
 
-from pipeline.reporting.embeddings import depth_rows, loss_rows, ten_classes, tsne, tsne_figure
 from pipeline.reporting.measurements import load_planes
-from pipeline.reporting.pcl_figures import PAIRS, progress_figure, sweep_figure, twins_figure
+from pipeline.reporting.pcl.embeddings import depth_rows, loss_rows, ten_classes, tsne, tsne_figure
+from pipeline.reporting.pcl.figures import sweep_figure
+from pipeline.reporting.pcl.planes import PAIRS, attacked_figure, progress_figure
 
 
 @pytest.fixture(scope="module")
@@ -22,9 +23,9 @@ def planes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_twins_are_joined_to_their_images_and_hollow_where_wrong(planes: Path) -> None:
+def test_pgd_images_are_joined_to_the_clean_ones_and_hollow_where_wrong(planes: Path) -> None:
     loaded = load_planes(planes, datasets=["digits"], methods=["softmax_fs", "pcl_deep"])
-    axes = twins_figure(loaded, {"pcl_deep": "PCL"}).axes
+    axes = attacked_figure(loaded, {"pcl_deep": "PCL", "softmax_fs": "SM"}).axes
     assert len(axes) == 2
     assert axes[1].get_title() == "PCL, digits\nclean 97.5 %, PGD eps 0.1: 66.0 %"  # 66 of 100 are no multiple of 3
     plane = loaded["digits"].methods["pcl_deep"]
@@ -33,14 +34,14 @@ def test_twins_are_joined_to_their_images_and_hollow_where_wrong(planes: Path) -
     ends = {tuple(np.round(np.c_[line.get_xdata(), line.get_ydata()].ravel(), 4)) for line in drawn}
     for i in (0, 1, 10, 29):  # the first three of a class
         assert tuple(np.round([*plane.clean[-1][i], *plane.adversarial[i]], 4)) in ends
-    twins = axes[1].collections[10:]  # after one collection a class
-    hollow = sum(tuple(twin.get_facecolor()[0]) == to_rgba("white") for twin in twins)
-    assert (len(twins), hollow) == (30, 10)  # every third
+    pgd = axes[1].collections[10:]  # after one collection a class
+    hollow = sum(tuple(point.get_facecolor()[0]) == to_rgba("white") for point in pgd)
+    assert (len(pgd), hollow) == (30, 10)  # every third
 
 
 def test_progress_shows_every_epoch_and_the_centres_of_those_that_have_them(planes: Path) -> None:
     loaded = load_planes(planes, datasets=["digits"], methods=["softmax_fs", "pcl_deep"])
-    axes = progress_figure(loaded, {}).axes
+    axes = progress_figure(loaded, {"pcl_deep": "PCL", "softmax_fs": "SM"}).axes
     assert len(axes) == 2 * 5
     assert axes[0].get_title() == "epoch 1, 60.0 %"
     assert axes[9].get_title() == "epoch 20, 97.5 %"
@@ -87,13 +88,15 @@ def test_tsne_figures_show_the_layers_that_there_are(tmp_path: Path) -> None:
         folder = tmp_path / "digits" / method / "0"
         folder.mkdir(parents=True)
         write_features(folder, 60, {"layer2": 1.0, "layer3": 1.0, "layer5": 3.0})
-    rows = loss_rows(tmp_path, ["digits"], ["triplet", "pcl_deep", "hcp"], 0, {"triplet": "T"})
+    rows = loss_rows(
+        tmp_path, ["digits"], made_paper({"triplet": "triplet", "pcl_deep": "pcl_deep", "hcp": ""}, {"triplet": "T"}), 0
+    )
     assert [title for title, *_ in rows["digits"]] == ["pcl_deep, layer5", "T, layer5"]
-    figure = tsne_figure(depth_rows(tmp_path, ["digits"], ["pcl_deep"], 0))
+    figure = tsne_figure(depth_rows(tmp_path, ["digits"], made_paper({"pcl_deep": "pcl_deep"}), 0))
     assert [ax.get_title() for ax in figure.axes] == ["layer3", "layer5"]
     assert len(figure.axes[0].collections) == 10
-    assert depth_rows(tmp_path, ["digits"], ["hcp"], 0) == {}
-    assert "were not run" in tsne_figure({}).texts[0].get_text()
+    assert depth_rows(tmp_path, ["digits"], made_paper({"pcl_deep": ""}), 0) == {}
+    assert "not in the run" in tsne_figure({}).texts[0].get_text()
 
 
 def test_sweep_lines_start_at_clean_accuracy() -> None:
@@ -107,3 +110,8 @@ def test_sweep_lines_start_at_clean_accuracy() -> None:
     lines = {line.get_label(): line.get_xydata().tolist() for line in panel.lines}
     assert lines == {"FGSM": [[0, 97], [0.1, 70]], "PGD": [[0, 97], [0.1, 60], [0.2, 30]]}
     assert len(sweep_figure(sweep.head(0)).axes) == 3
+
+
+def test_without_planes_the_figures_say_so() -> None:
+    for figure in (attacked_figure({}, {}), progress_figure({}, {})):
+        assert "not in the run" in figure.texts[0].get_text()

@@ -13,20 +13,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
-from conftest import ROOT
-from made_run import make_run, run_stage, write_verdict, write_verdict_tables
+from made_run import METHODS as MADE
+from made_run import made_item, make_run, run_stage, write_verdict, write_verdict_tables
 from PIL import Image
 
-from pipeline import cli
-from pipeline.reporting import provenance
-from pipeline.reporting.cards import Examples, card_figure, load_card, montage
-from pipeline.reporting.html import Page
-from pipeline.reporting.outcomes import Strengths
-from pipeline.reporting.verdict_table import SYMBOLS, Verdict, attack_name, verdict_markdown, verdicts
+from pipeline.reporting.page import provenance
+from pipeline.reporting.page.html import Page
+from pipeline.reporting.verdict.cards import Examples, card_figure, load_card, montage
+from pipeline.reporting.verdict.lines import SYMBOLS, Verdict, attack_name, verdict_markdown, verdicts
+from pipeline.runtime import cli
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-METHODS = len(yaml.safe_load((ROOT / "params.yaml").read_text())["run"]["methods"])
+METHODS = len(MADE)
 VOID = {"meta", "link", "img", "br", "wbr"}
 LABELS = {"hcp": "HCP <b>bold</b> & co", "at": "AT & half &amp;", "pcl": "PCL <script>alert(1)</script>"}
 
@@ -65,13 +63,11 @@ class Tags(HTMLParser):
 
 @pytest.fixture(scope="module")
 def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every method of the repository's params with labels that look like HTML and Markdown."""
-    folder = tmp_path_factory.mktemp("profile")
-    make_run(folder, images=60)
-    params = yaml.safe_load((folder / "params.yaml").read_text())
-    params["labels"] |= LABELS
-    params["tracking"]["uri"] = "http://user:secret@server.example:5000"
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    """Every made method, with labels that look like HTML and Markdown."""
+    folder, item = tmp_path_factory.mktemp("profile"), made_item()
+    for method, label in LABELS.items():
+        item["methods"][method]["label"] = label
+    make_run(folder, 60, item)
     for stage in ("tables", "figures", "cards", "report"):
         done = run_stage(stage, folder)
         assert done.returncode == 0, done.stderr
@@ -173,6 +169,11 @@ def test_page_and_markdown_have_the_same_headings_tables_and_cards(profile: Path
     assert "nan" not in markdown
 
 
+def test_pictures_of_cards_are_on_the_page_alone(profile: Path, text: str) -> None:
+    assert "cards/" not in (profile / "metrics/report.md").read_text()
+    assert text.count("worst examples") >= METHODS  # in the text beside each picture
+
+
 def test_a_card_says_what_broke_the_model_and_which_checks_warn(profile: Path) -> None:
     markdown = (profile / "metrics/report.md").read_text()
     body = markdown.split('<a id="card-digits-at"></a>')[1].split("</details>")[0]
@@ -180,7 +181,7 @@ def test_a_card_says_what_broke_the_model_and_which_checks_warn(profile: Path) -
     assert ["paper, eps 0.15", "FGSM", "25.0", "71.7"] in rows  # 58 of 60 clean, 43 under FGSM
     assert ["AutoAttack, eps 0.15", "APGD-CE", "36.7", "60.0"] in rows
     assert ["", "Square", "1.7", "55.0"] in rows
-    masking = pd.read_csv(profile / "metrics/tables/masking.csv")
+    masking = pd.read_csv(profile / "data/report/masking.csv")
     checks = [(row[0].split(":")[0], row[-1]) for row in rows if row[-1] in ("pass", "**warn**")]
     own = masking[masking["method"] == "at"]
     assert checks == [(check, "pass" if passed else "**warn**") for check, passed in zip(own["check"], own["passed"], strict=True)]
@@ -209,8 +210,8 @@ def test_params_keep_everything_but_places() -> None:
         "root: (left out)\na: {uri: '(left out)', w: (left out)}  # auto | cpu / x, 1 / (1 + 0.3), a/b\nb: [(left out), data/raw]\n"
     )
     assert provenance.public_params(text) == wanted
-    shipped = (Path(__file__).parents[1] / "params.yaml").read_text()
-    assert provenance.public_params(shipped) == shipped
+    profile = "extends: ../../params.yaml\nroot: ../..   # seen from this folder\n"
+    assert provenance.public_params(profile) == profile
 
 
 def test_times_are_summed_by_stage(tmp_path: Path) -> None:
@@ -268,7 +269,7 @@ def made_verdict(tmp_path: Path, status: dict[tuple[str, str], str], labels: dic
     eps = {dataset: 0.1 for dataset, _ in status}
     write_verdict_tables(tmp_path, status, labels, eps)
     frames = [pd.read_csv(tmp_path / f"{name}.csv") for name in ("verdict", "verdict_status")]
-    return verdicts(*frames, {dataset: Strengths([0.1], [0.1], 0.1, 0.1) for dataset in eps})
+    return verdicts(*frames, eps)
 
 
 def test_verdict_by_data_set_and_status(tmp_path: Path) -> None:
@@ -284,9 +285,9 @@ def test_verdict_by_data_set_and_status(tmp_path: Path) -> None:
     assert "AutoAttack: rapid, weaker than the standard version" in verdict_markdown(first, "rapid")
     table = pd.read_csv(tmp_path / "verdict_status.csv").assign(status="fine")
     with pytest.raises(ValueError, match="unknown status 'fine', choose from holds"):
-        verdicts(pd.read_csv(tmp_path / "verdict.csv"), table, {"a": Strengths([0.1], [0.1], 0.1, 0.1)})
+        verdicts(pd.read_csv(tmp_path / "verdict.csv"), table, {"a": 0.1})
     with pytest.raises(ValueError, match="have no c; run `dvc repro tables`"):
-        verdicts(pd.read_csv(tmp_path / "verdict.csv"), table, {"c": Strengths([0.1], [0.1], 0.1, 0.1)})
+        verdicts(pd.read_csv(tmp_path / "verdict.csv"), table, {"c": 0.1})
 
 
 def test_the_paper_s_attack_is_the_strongest_and_a_spread_shows_with_seeds(tmp_path: Path) -> None:
@@ -294,7 +295,7 @@ def test_the_paper_s_attack_is_the_strongest_and_a_spread_shows_with_seeds(tmp_p
     table = pd.read_csv(tmp_path / "verdict.csv").assign(seeds=3, seed_std=0.84)
     table = table[table["attack"] != "adaptive"]
     status = pd.read_csv(tmp_path / "verdict_status.csv")
-    ((line,),) = (v.lines for v in verdicts(table, status, {"a": Strengths([0.1], [0.1], 0.1, 0.1)}))
+    ((line,),) = (v.lines for v in verdicts(table, status, {"a": 0.1}))
     assert line.cells["paper's attack"].text == "60.0 ± 0.8"  # PGD; FGSM leaves 69
     assert "adaptive" not in line.cells
 
@@ -315,7 +316,7 @@ def test_markdown_becomes_html_without_foreign_tags(tmp_path: Path) -> None:
     assert re.findall(r'id="([^"]+)"', page.markdown("## A: b, c\n\n## A b c\n")) == ["a-b-c", "a-b-c-1"]
 
 
-def test_montage_shows_image_perturbation_and_twin() -> None:
+def test_montage_shows_image_perturbation_and_adversarial_image() -> None:
     clean, noise = np.full((2, 1, 8, 8), 0.5, np.float32), np.zeros((2, 1, 8, 8), np.float32)
     noise[:, :, 0, 0] = 0.15
     texts = (["3", "8"], ["8", "3"], np.array([0.9, 0.8]), ["autoattack/square"] * 2)
@@ -333,7 +334,7 @@ def test_montage_shows_image_perturbation_and_twin() -> None:
 def test_card_draws_what_there_is(profile: Path, tmp_path: Path, examples: int) -> None:
     write_verdict(tmp_path / "verdict/digits/hcp/0", 60, clean=58, standing=[5, 4, 4, 3], eps=0.15, examples=examples)
     (tmp_path / "attacks").symlink_to(profile / "data/attacks")
-    tables = {name: pd.read_csv(profile / f"metrics/tables/{name}.csv") for name in ("curves", "broken")}
+    tables = {name: pd.read_csv(profile / f"data/report/{name}.csv") for name in ("curves", "broken")}
     card = load_card(tmp_path, tables, dataset="digits", method="hcp", seeds=[0], eps=0.15)
     assert len(card.examples.clean) == min(examples, 4)
     assert len(card.noise) == 60

@@ -7,20 +7,29 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
-from made_run import make_params, outcome_rows, run_stage
+from conftest import ROOT
+from made_run import made_item, made_paper, make_run, outcome_rows, run_stage
 from scipy.stats import binomtest
 
-from pipeline.reporting.markdown import hcp_table_markdown, schedule_text
-from pipeline.reporting.outcomes import PAPER_METHODS, Strengths, in_paper_order, load_cells
-from pipeline.reporting.published import load_published, published_epochs, published_value
-from pipeline.reporting.tables import hcp_cells, hcp_tables
+from pipeline.reporting.hcp.markdown import hcp_table_markdown
+from pipeline.reporting.hcp.tables import METHODS as PAPER_METHODS
+from pipeline.reporting.hcp.tables import hcp_cells, hcp_tables
+from pipeline.reporting.markdown import schedule_text
+from pipeline.reporting.outcomes import in_order, load_cells
+from pipeline.reporting.published import NAMES, load_published, paper_rows, published_epochs, published_value
+from pipeline.reporting.run import Dataset, read_run, run_from
 
-ROOT = Path(__file__).parents[1]
 N = 10
+PUBLISHED = load_published()
 METHODS = ["softmax_fs", "mine", "hcp", "at", "hcp_m_p"]
-LABELS = {"hcp": "HCP (SM)", "at": "AT (SM)", "softmax_fs": "SM (FS)"}
-STRENGTHS = {"cifar10": Strengths([0.03, 0.1], [0.1], 0.03, 0.1), "digits": Strengths([0.1], [0.1], 0.1, 0.1)}
+PAPER = made_paper(
+    {method: "" if method == "mine" else method for method in METHODS},
+    {"hcp": "HCP (SM)", "at": "AT (SM)", "softmax_fs": "SM (FS)"},
+)
+DATASETS = {  # table_eps counts on digits alone: cifar10 is in the paper's tables
+    "cifar10": Dataset([0.03, 0.1], [], [0.1], table_eps=0.1, table_c=0.1, headline_eps=0.1, epochs={}),
+    "digits": Dataset([0.05, 0.1], [], [0.1], table_eps=0.1, table_c=0.1, headline_eps=0.05, epochs={}),
+}
 # right answers of 10 for (attack, eps), one number a seed; the other models answer half of everything right
 HCP_CIFAR = {
     ("clean", 0.0): (9, 10),
@@ -46,10 +55,10 @@ def attacks(tmp_path: Path) -> Path:
     """data/attacks: cifar10 and digits, five methods, two seeds, and a folder of a method that was removed."""
     folder = tmp_path / "data" / "attacks"
     noise = [0.01 * (i + 1) for i in range(N)]  # mean 0.055, std 0.030277
-    for dataset in STRENGTHS:
+    for dataset in DATASETS:
         for method in METHODS:
             for seed in (0, 1):
-                eps = (0.03, 0.1) if dataset == "cifar10" else (0.1,)
+                eps = DATASETS[dataset].eps
                 right = {("clean", 0.0): 5} | {(attack, e): 5 for attack in ("fgsm", "bim", "pgd") for e in eps}
                 right |= {("cw", 0.1): 5, ("adaptive_bim", eps[0]): 4, ("pgd", 0.7): 1}  # not of the hcp paper
                 if (dataset, method) == ("cifar10", "hcp"):
@@ -67,8 +76,8 @@ def attacks(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def tables(attacks: Path) -> dict[int, pd.DataFrame]:
-    cells = load_cells(attacks, datasets=list(STRENGTHS), methods=METHODS, seeds=[0, 1])
-    return hcp_tables(hcp_cells(cells, METHODS, STRENGTHS), load_published(), labels=LABELS, strengths=STRENGTHS)
+    cells = load_cells(attacks, datasets=list(DATASETS), methods=METHODS, seeds=[0, 1])
+    return hcp_tables(cells, PAPER, PUBLISHED, DATASETS)
 
 
 def only(table: pd.DataFrame, **where: object) -> pd.Series:
@@ -92,7 +101,7 @@ def test_accuracy_interval_and_difference_equal_the_values_worked_by_hand(tables
 
 def test_interval_of_a_whole_number_of_images_equals_scipy(attacks: Path) -> None:
     cells = load_cells(attacks, datasets=["cifar10"], methods=["hcp"], seeds=[0])
-    tables = hcp_tables(hcp_cells(cells, ["hcp"], STRENGTHS), load_published(), labels={}, strengths=STRENGTHS)
+    tables = hcp_tables(cells, made_paper({"hcp": "hcp"}), PUBLISHED, DATASETS)
     row = only(tables[1], dataset="cifar10", method="hcp")
     expected = binomtest(9, N).proportion_ci(method="wilson")
     assert (row["ci95_low"], row["ci95_high"]) == pytest.approx((100 * expected.low, 100 * expected.high), abs=1e-4)
@@ -101,7 +110,6 @@ def test_interval_of_a_whole_number_of_images_equals_scipy(attacks: Path) -> Non
 
 def test_published_values_join_only_where_data_set_attack_and_eps_are_equal(tables: dict[int, pd.DataFrame]) -> None:
     table = tables[2]
-    assert pd.isna(only(table, dataset="cifar10", method="hcp", attack="bim", eps=0.1)["published"])
     assert pd.isna(only(table, dataset="cifar10", method="hcp", attack="pgd", eps=0.03)["published"])
     assert table.loc[table["dataset"] == "digits", ["published", "difference"]].isna().all(axis=None)
     svhn = table[table["dataset"] == "svhn"]
@@ -109,17 +117,25 @@ def test_published_values_join_only_where_data_set_attack_and_eps_are_equal(tabl
     assert svhn["measured"].isna().all()
     assert svhn["images"].isna().all()
     assert only(svhn, method="hcp", attack="mim")["published"] == 74.10
+    assert only(svhn, key="hcp_fs", attack="mim")["method"] == ""  # not in the run
     mim = only(table, dataset="cifar10", method="hcp", attack="mim", eps=0.03)  # published, but MIM was not run
     assert (mim["published"], pd.isna(mim["measured"])) == (57.57, True)
-    assert len(table) == len(METHODS) * 3 * 3 + 54 - 2 * 3  # three methods of the paper were run, FGSM and BIM on cifar10
+    measured = len(METHODS) * 3 * (1 + 2)  # three attacks at the table's eps on cifar10, at both on digits
+    assert len(table) == measured + 54 - 2 * 3  # three methods of the paper were run, FGSM and BIM on cifar10
 
 
-def test_methods_come_in_the_papers_order_unknown_ones_last_and_removed_ones_not(tables: dict[int, pd.DataFrame]) -> None:
+def test_table2_takes_the_papers_eps_and_all_where_the_paper_has_none(tables: dict[int, pd.DataFrame]) -> None:
+    rows = tables[2][tables[2]["measured"].notna()]
+    eps = rows.groupby(["dataset", "attack"])["eps"].agg(set).to_dict()
+    assert eps == {(d, a): {0.03} if d == "cifar10" else {0.05, 0.1} for d in DATASETS for a in ("fgsm", "bim", "pgd")}
+
+
+def test_methods_come_in_the_papers_order_others_in_that_of_the_run_and_removed_ones_not(tables: dict[int, pd.DataFrame]) -> None:
     digits = tables[1][tables[1]["dataset"] == "digits"]
     assert list(digits["method"]) == ["softmax_fs", "at", "hcp", "hcp_m_p", "mine"]
     assert list(digits["label"])[-1] == "mine"
     assert not any((table["method"] == "removed").any() for table in tables.values())
-    assert list(dict.fromkeys(tables[4].query("dataset == 'cifar10'")["method"])) == [
+    assert list(dict.fromkeys(tables[4].query("dataset == 'cifar10'")["key"])) == [
         "hcp_m_p",
         "hcp_m_np",
         "hcp_p_np",
@@ -127,7 +143,33 @@ def test_methods_come_in_the_papers_order_unknown_ones_last_and_removed_ones_not
         "at",
         "hcp_at",
     ]
-    assert in_paper_order(["new", "hcp", "new", "at"]) == ["at", "hcp", "new"]
+    assert in_order(["new", "hcp", "new", "at"], ["at", "center", "hcp"]) == ["at", "hcp", "new"]
+
+
+def test_rows_follow_papers_and_published(attacks: Path) -> None:
+    item = made_item(METHODS, seeds=[0, 1])
+    item["methods"]["at"]["papers"] = ["pcl"]
+    item["methods"]["mine"] |= {"published": "hcp_fs", "label": "Mine"}
+    item["methods"]["hcp_m_p"] |= {"published": None, "label": "HCP M+P"}
+    paper = paper_rows(run_from(item), "hcp")
+    assert paper.keys == {"softmax_fs": "softmax_fs", "mine": "hcp_fs", "hcp": "hcp", "hcp_m_p": ""}
+    assert (paper.method("hcp_fs"), paper.method("hcp_m_p"), paper.method("at")) == ("mine", None, None)
+    cells = load_cells(attacks, datasets=["cifar10"], methods=METHODS, seeds=[0, 1])
+    table = hcp_tables(cells, paper, PUBLISHED, DATASETS)[1]
+    own = table[table["measured"].notna()]
+    assert list(zip(own["method"], own["published"].fillna(-1), strict=True)) == [
+        ("softmax_fs", 93.36),
+        ("hcp", 93.31),
+        ("mine", published_value(PUBLISHED, paper="hcp", table="1", dataset="cifar10", key="hcp_fs")),
+        ("hcp_m_p", -1),
+    ]
+    unclaimed = only(tables_of(table, "cifar10"), key="at")
+    assert (unclaimed["method"], unclaimed["label"]) == ("", "AT (SM) (paper)")  # the run has a method of that label
+    assert set(NAMES) >= set(PUBLISHED["key"].dropna())
+
+
+def tables_of(table: pd.DataFrame, dataset: str) -> pd.DataFrame:
+    return table[table["dataset"] == dataset]
 
 
 def test_noise_equals_the_values_worked_by_hand(tables: dict[int, pd.DataFrame]) -> None:
@@ -144,7 +186,7 @@ def test_noise_equals_the_values_worked_by_hand(tables: dict[int, pd.DataFrame])
     assert only(tables[3], dataset="digits", method="at", stop="sample")["fooled"] == 95.0  # one of ten in one of two seeds
 
 
-def test_ablation_holds_clean_and_bim_at_the_headline_eps(tables: dict[int, pd.DataFrame]) -> None:
+def test_ablation_holds_clean_and_bim_at_the_eps_of_its_table(tables: dict[int, pd.DataFrame]) -> None:
     rows = tables[4][tables[4]["measured"].notna()]
     assert set(zip(rows["dataset"], rows["attack"], rows["eps"], strict=True)) == {
         *(("cifar10", "clean", 0.0), ("cifar10", "bim", 0.03), ("digits", "clean", 0.0), ("digits", "bim", 0.1))
@@ -170,12 +212,11 @@ def test_markdown_shows_measured_interval_published_and_bolds_the_best(tables: d
 
 
 def test_hcp_tables_leave_out_what_belongs_to_the_other_paper(attacks: Path) -> None:
-    cells = load_cells(attacks, datasets=list(STRENGTHS), methods=METHODS, seeds=[0])
-    own = hcp_cells(cells, ["hcp", "mine"], STRENGTHS)
+    cells = load_cells(attacks, datasets=list(DATASETS), methods=METHODS, seeds=[0])
+    own = hcp_cells(cells, made_paper({"hcp": "hcp", "mine": ""}), PUBLISHED, DATASETS)
     assert set(own["method"]) == {"hcp", "mine"}
     assert set(own["attack"]) == {"clean", "fgsm", "bim", "pgd", "noise_sample", "noise_batch"}
-    assert set(own["eps"]) == {0.0, 0.03, 0.1, 5.0}
-    assert not ((own["dataset"] == "digits") & (own["eps"] == 0.03)).any()
+    assert own.groupby("dataset")["eps"].agg(set).to_dict() == {"cifar10": {0.0, 0.03, 5.0}, "digits": {0.0, 0.05, 0.1, 5.0}}
 
 
 def test_schedule_names_equal_lengths_once_and_says_when_reduced() -> None:
@@ -232,11 +273,14 @@ def test_no_published_figure_is_typed_in_code() -> None:
         assert not typed & values, f"{path.relative_to(ROOT)} has {typed & values}; figures of the papers belong in published.csv"
 
 
-def test_stage_reports_a_missing_folder_in_one_line(attacks: Path, tmp_path: Path) -> None:
-    run = {"methods": ["at", "hcp"], "finetune": ["at", "hcp"], "scratch": [], "hcp": ["at", "hcp"], "pcl": []}
-    params = make_params(tmp_path, {"digits": {}}, run)
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params | {"transfer": {"sources": []}}))
-    (attacks / "digits" / "at" / "0" / "outcomes.parquet").unlink()
+def test_stage_reports_a_missing_folder_in_one_line(tmp_path: Path) -> None:
+    make_run(tmp_path, 20, made_item(["at", "hcp"]))
+    (tmp_path / "data/attacks/digits/at/0/outcomes.parquet").unlink()
     done = run_stage("tables", tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "data/attacks/digits/at/0 has no outcomes.parquet; run `dvc repro`" in done.stderr
+
+
+def test_without_items_the_error_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"there is no .*tables.yaml; run `dvc repro items`"):
+        read_run(tmp_path / "data/items/tables.yaml")

@@ -5,12 +5,25 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from pipeline.reporting.breakdown import broken_frame, curves_frame
-from pipeline.reporting.judged import load_judged, load_parts, worst_case
-from pipeline.reporting.outcomes import Strengths
-from pipeline.reporting.verdict import FALLS, HOLDS, LOOKED, UNTRAINED, judge, status_frame
+from pipeline.reporting.run import Dataset, Kind, Method
+from pipeline.reporting.verdict.breakdown import broken_frame, curves_frame
+from pipeline.reporting.verdict.outcomes import load_parts, load_verdict, worst_case
+from pipeline.reporting.verdict.status import (
+    FALLS,
+    GROUPS,
+    HOLDS,
+    LOOKED,
+    UNTRAINED,
+    group_of,
+    status_frame,
+    status_of,
+    summary,
+    undefended_method,
+    verdict_frame,
+)
 
 EPS = 0.1
+DATASETS = {"digits": Dataset([EPS], [], [1.0], table_eps=EPS, table_c=1.0, headline_eps=EPS, epochs={})}
 PARTS = ["apgd_ce", "square"]
 
 
@@ -22,7 +35,7 @@ def outcomes(attack: str, right: list[int], eps: float = EPS, images: tuple[int,
     )
 
 
-JUDGED = pd.concat(
+VERDICT = pd.concat(
     [
         outcomes("clean", [0, 1, 2], eps=0.0),
         outcomes("autoattack/apgd_ce", [0, 1], images=(0, 1, 2)),
@@ -50,20 +63,20 @@ OTHER = pd.concat(
 
 
 def test_robust_is_the_worst_of_both_stages_at_the_headline_eps_in_linf() -> None:
-    rows = worst_case(JUDGED, OTHER, EPS)
+    rows = worst_case(VERDICT, OTHER, EPS)
     assert rows["correct"].tolist() == [False, True, False, False]
     assert rows["image"].tolist() == [0, 1, 2, 3]
     stronger = pd.concat([OTHER, outcomes("adaptive_pgd", [])])
-    assert not worst_case(JUDGED, stronger, EPS)["correct"].any()
+    assert not worst_case(VERDICT, stronger, EPS)["correct"].any()
     masked = pd.concat([OTHER, outcomes("pgd", [], eps=0.05)])  # its images are in the larger ball too
-    assert not worst_case(JUDGED, masked, EPS)["correct"].any()
+    assert not worst_case(VERDICT, masked, EPS)["correct"].any()
     with pytest.raises(ValueError, match="different images"):
-        worst_case(JUDGED, OTHER[OTHER["image"] < 3], EPS)
+        worst_case(VERDICT, OTHER[OTHER["image"] < 3], EPS)
 
 
 @pytest.fixture
 def folders(tmp_path: Path) -> Path:
-    for stage, frame in (("attacks", OTHER), ("verdict", JUDGED)):
+    for stage, frame in (("attacks", OTHER), ("verdict", VERDICT)):
         for seed in (0, 1):
             folder = tmp_path / stage / "digits" / "hcp" / str(seed)
             folder.mkdir(parents=True)
@@ -71,14 +84,12 @@ def folders(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def judged_cells(folders: Path) -> pd.DataFrame:
-    chosen = {"datasets": ["digits"], "methods": ["hcp"], "seeds": [0, 1]}
-    strengths = {"digits": Strengths([EPS], [1.0], EPS, 1.0)}
-    return load_judged(folders / "attacks", folders / "verdict", strengths=strengths, **chosen)
+def verdict_cells(folders: Path) -> pd.DataFrame:
+    return load_verdict(folders / "attacks", folders / "verdict", headline_eps={"digits": EPS}, methods=["hcp"], seeds=[0, 1])
 
 
 def test_cells_and_parts_equal_the_values_worked_by_hand(folders: Path) -> None:
-    cells = judged_cells(folders)
+    cells = verdict_cells(folders)
     found = cells[cells["seed"] == 0].set_index("attack")["accuracy"].to_dict()
     wanted = {"autoattack": 25.0, "autoattack_l2": 0.0, "adaptive": 50.0, "adaptive/dlr": 50.0, "robust": 25.0}
     assert found == wanted | {"steps/10": 75.0, "unbounded": 0.0}
@@ -94,7 +105,7 @@ def test_cells_and_parts_equal_the_values_worked_by_hand(folders: Path) -> None:
 
 
 def test_a_part_that_one_seed_had_nothing_left_for_counts_as_nothing_left(folders: Path) -> None:
-    ended = JUDGED[JUDGED["attack"] != "autoattack/square"].copy()
+    ended = VERDICT[VERDICT["attack"] != "autoattack/square"].copy()
     ended.loc[ended["attack"].str.startswith("autoattack"), "correct"] = False
     ended.to_parquet(folders / "verdict/digits/hcp/1/outcomes.parquet", index=False)
     parts = load_parts(folders / "verdict", datasets=["digits"], methods=["hcp"], seeds=[0, 1], names=PARTS)
@@ -103,7 +114,6 @@ def test_a_part_that_one_seed_had_nothing_left_for_counts_as_nothing_left(folder
 
 
 def test_breakdown_and_curves(folders: Path) -> None:
-    strengths = {"digits": Strengths([EPS], [1.0], EPS, 1.0)}
     rows = [
         ("clean", 0.0, 75.0),
         ("fgsm", EPS, 75.0),
@@ -117,7 +127,7 @@ def test_breakdown_and_curves(folders: Path) -> None:
     )
     cells = pd.concat([cells.assign(seed=seed) for seed in (0, 1)])
     parts = load_parts(folders / "verdict", datasets=["digits"], methods=["hcp"], seeds=[0, 1], names=PARTS)
-    broken = broken_frame(cells, judged_cells(folders), parts, strengths, {"hcp": "HCP"})
+    broken = broken_frame(cells, verdict_cells(folders), parts, DATASETS, {"hcp": "HCP"})
     assert broken[["suite", "attack", "broken", "left"]].to_numpy().tolist() == [
         ["paper", "fgsm", 0.0, 75.0],
         ["paper", "pgd", 25.0, 50.0],
@@ -128,7 +138,7 @@ def test_breakdown_and_curves(folders: Path) -> None:
         ["autoattack_l2", "autoattack_l2/square", 25.0, 0.0],
     ]
     assert set(broken["label"]) == {"HCP"}
-    curves = curves_frame(cells, judged_cells(folders), {})
+    curves = curves_frame(cells, verdict_cells(folders), {"hcp": "HCP"})
     found = {(attack, eps): value for attack, eps, value in curves[["attack", "eps", "measured"]].itertuples(index=False)}
     assert found == {
         ("clean", 0.0): 75.0,
@@ -143,7 +153,8 @@ def test_breakdown_and_curves(folders: Path) -> None:
 def method(name: str, group: str = "Other", **accuracy: float) -> pd.DataFrame:
     """Rows of a verdict frame; an interval reaches 2 points to each side, chance is 10 %."""
     rows = [{"attack": attack, "measured": value} for attack, value in accuracy.items()]
-    frame = pd.DataFrame(rows).assign(dataset="d", method=name, label=name.upper(), group=group, chance=10.0)
+    frame = pd.DataFrame(rows).assign(dataset="d", method=name, label=name.upper(), group=group, chance=10.0, seeds=1)
+    frame["seed_std"] = float("nan")
     return frame.assign(ci95_low=frame["measured"] - 2, ci95_high=frame["measured"] + 2)
 
 
@@ -168,21 +179,63 @@ SOFTMAX = method("softmax_fs", clean=98, fgsm=20, pgd=3, cw=5, autoattack=0, rob
     ],
 )
 def test_status(rows: pd.DataFrame, status: str, note: str) -> None:
-    assert judge(rows, SOFTMAX) == (status, note)
+    assert status_of(rows, SOFTMAX) == (status, note)
 
 
 def test_what_the_undefended_model_keeps_too_is_no_defence() -> None:
     at_small_eps = method("softmax_fs", clean=98, fgsm=80, pgd=70, robust=69)
-    assert judge(at_small_eps, at_small_eps) == (FALLS, "")
-    assert judge(method("pcl", clean=98, fgsm=90, pgd=72, robust=70), at_small_eps) == (LOOKED, "90 % under FGSM")
-    assert judge(method("at", clean=98, fgsm=90, pgd=80, robust=75), at_small_eps).status == HOLDS
+    assert status_of(at_small_eps, at_small_eps) == (FALLS, "")
+    assert status_of(method("pcl", clean=98, fgsm=90, pgd=72, robust=70), at_small_eps) == (LOOKED, "90 % under FGSM")
+    assert status_of(method("at", clean=98, fgsm=90, pgd=80, robust=75), at_small_eps).name == HOLDS
 
 
 def test_without_an_undefended_model_chance_is_the_measure() -> None:
     rows = method("pcl", clean=98, fgsm=13, robust=0)
-    assert judge(rows, SOFTMAX.iloc[:0]).status == LOOKED
-    table = status_frame(pd.concat([rows, method("softmax", clean=98, fgsm=13, robust=0)]), MASKING.iloc[:0])
-    assert table["status"].tolist() == [FALLS, FALLS]  # the pretrained model, where no other is there
+    assert status_of(rows, SOFTMAX.iloc[:0]).name == LOOKED
+    assert status_frame(rows, MASKING.iloc[:0], None)["status"].tolist() == [LOOKED]
+    both = pd.concat([rows, method("softmax", clean=98, fgsm=13, robust=0)])
+    assert status_frame(both, MASKING.iloc[:0], "softmax")["status"].tolist() == [FALLS, FALLS]
+
+
+def test_the_status_counts_the_spread_over_seeds() -> None:
+    def spread(rows: pd.DataFrame, std: float) -> pd.DataFrame:
+        return rows.assign(seeds=4, seed_std=std)
+
+    rows = method("at", clean=80, fgsm=25, pgd=9, robust=7)
+    assert status_of(spread(rows, 0.5), SOFTMAX).name == LOOKED
+    assert status_of(spread(rows, 1.1), SOFTMAX).name == FALLS  # 25 - 2 - 1.96 * 1.1 / 2 is below 22
+    assert status_of(rows, spread(SOFTMAX, 1.1)).name == FALLS  # the undefended model's, too
+    robust = method("at", clean=80, fgsm=50, pgd=20, robust=13)
+    assert status_of(robust, SOFTMAX).name == HOLDS
+    assert status_of(spread(robust, 1.1), SOFTMAX).name == LOOKED  # 13 - 2 - 1.1 against a chance of 10
+    assert status_of(spread(method("bad", clean=13, fgsm=1, robust=0), 1.1), SOFTMAX).name == UNTRAINED
+
+
+def test_the_group_follows_from_what_a_method_is() -> None:
+    found = [group_of(Kind(*kind)) for kind in ((0, 0, 0), (1, 0, 0), (1, 1, 0), (0, 1, 0), (0, 0, 1), (0, 1, 1))]
+    assert tuple(found) == GROUPS
+    assert group_of(Kind(True, False, True)) == "Loss on features"
+
+
+def test_the_undefended_model_is_the_published_softmax_or_the_first_without_a_defence() -> None:
+    plain, loss = Kind(False, False, False), Kind(True, False, False)
+    methods = {"hcp": Method("", [], "hcp", loss), "mine": Method("", [], None, plain), "sm": Method("", [], "softmax_fs", plain)}
+    assert undefended_method(methods) == "sm"
+    assert undefended_method({name: methods[name] for name in ("hcp", "mine")}) == "mine"
+    assert undefended_method({"hcp": methods["hcp"]}) is None
+
+
+def test_summary_has_five_numbers_of_a_method(folders: Path) -> None:
+    rows = [("clean", 0.0, 75.0), ("fgsm", EPS, 70.0), ("pgd", EPS, 50.126), ("pgd", 0.2, 1.0), ("cw", 1.0, 0.0)]
+    rows += [("adaptive_pgd", EPS, 40.0), ("noise_sample", 5.0, 0.0)]
+    cells = pd.DataFrame(rows, columns=["attack", "eps", "accuracy"])
+    cells = cells.assign(dataset="digits", method="hcp", seed=0, images=4, chance=50.0, mse=0.25)
+    methods = {"hcp": Method("HCP", [], None, Kind(True, True, False))}
+    frame = verdict_frame(cells, verdict_cells(folders), DATASETS, methods)
+    five = {"clean": 75.0, "paper": 50.13, "autoattack": 25.0, "adaptive": 50.0, "robust": 25.0}
+    assert summary(frame) == {"digits": {"hcp": five}}
+    assert set(frame["group"]) == {"Loss on features + adversarial training"}
+    assert frame.set_index("attack").loc["noise", "measured"] == 0.25
 
 
 def test_lines_come_by_status_and_then_by_what_is_left_with_their_flags() -> None:
@@ -192,7 +245,7 @@ def test_lines_come_by_status_and_then_by_what_is_left_with_their_flags() -> Non
         method("b", clean=90, pgd=50, robust=40),
         method("c", clean=90, pgd=50, robust=1),
     ]
-    table = status_frame(pd.concat(methods), MASKING)
+    table = status_frame(pd.concat(methods), MASKING, "softmax_fs")
     assert table["method"].tolist() == ["b", "a", "c", "softmax_fs"]
     assert table["status"].tolist() == [HOLDS, HOLDS, LOOKED, FALLS]
     assert table["flags"].tolist() == [0, 1, 0, 0]

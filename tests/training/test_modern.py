@@ -1,6 +1,7 @@
 """TRADES, adversarial weight perturbation, averaged weights and the choice of the epoch against formulas written out."""
 
 import copy
+import json
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-import yaml
 from conftest import ROOT
 from torch import Generator, Tensor, nn
 
@@ -24,7 +24,9 @@ from pipeline.jobs.learner import new_learner, train, validation
 from pipeline.losses.hcp import HCP
 from pipeline.models.network import Network
 from pipeline.models.small_cnn import SmallCNN
-from pipeline.params.schema import Params, load_params
+from pipeline.params.lookups import LOOKUPS
+from pipeline.params.resolve import recipe
+from pipeline.params.schema import load_params
 from pipeline.runtime.checkpoint import load_state, save_state
 from pipeline.training.adversary import clean_only, mixed_with_attacked
 from pipeline.training.awp import perturbed
@@ -327,14 +329,14 @@ def test_the_epoch_with_the_best_validation_is_kept(digits: tuple[Tensor, Tensor
 
 
 def test_validation_is_of_the_averages_and_its_attack_the_same_every_time() -> None:
-    params, splits = shipped(), digits_splits()
-    data, recipe = params.datasets["digits"], params.methods["ema"]
-    learner = new_learner(data, recipe, splits, CPU, 0)
+    params, splits = load_params(ROOT / "params.yaml", LOOKUPS), digits_splits()
+    own = recipe(params, "digits", "ema")
+    learner = new_learner(own, splits, CPU, 0)
     assert learner.average is not None
     with torch.no_grad():
         for parameter in learner.network.parameters():  # what is learnt now is useless, the average is not touched
             parameter.zero_()
-    validate = validation(learner, data.training, recipe, splits)
+    validate = validation(learner, own, splits)
     state = learner.generator.get_state()
     row = validate()
     assert row == validate()
@@ -347,7 +349,7 @@ def test_validation_is_of_the_averages_and_its_attack_the_same_every_time() -> N
     x_adv = [pgd(network, x, y, 0.15, steps=10, rel_step_size=0.25, generator=generator) for x, y in parts]
     right = predict(network, torch.cat(x_adv), batch_size=64) == labels
     assert row["validation_robust"] == pytest.approx(100 * right.double().mean().item())
-    madry = validation(learner, data.training, params.methods["madry"], splits)()
+    madry = validation(learner, recipe(params, "digits", "madry"), splits)()
     assert madry.keys() == {"validation_accuracy"}  # not measured where nothing hangs on it
 
 
@@ -437,10 +439,6 @@ def test_a_killed_run_goes_on_and_keeps_the_same_bytes(
     assert straight.criterion.terms == [*(["ce", "trades"] if "trades" in options else ["ce"]), "hcp[layer4]", "hcp[layer5]"]
 
 
-def shipped() -> Params:
-    return load_params(ROOT / "params.yaml")
-
-
 def digits_splits() -> Splits:
     """600 digits to train on, 200 to look at; the test split is not."""
     everything, _, classes = SOURCES["sklearn_digits"](test_fraction=0.2, seed=0)
@@ -450,22 +448,24 @@ def digits_splits() -> Splits:
 
 def test_trades_and_awp_are_robust_where_the_softmax_model_is_not(tmp_path: Path) -> None:
     """Short trainings on real digits by what params.yaml says, with a smaller network, eps and attack."""
-    raw = yaml.safe_load((ROOT / "params.yaml").read_text())
-    raw["datasets"]["digits"]["training"]["epochs"] = {"pretrain": 15, "train": 6}
-    raw["datasets"]["digits"]["training"]["adversary_eps"]["fixed"] = [0.1, 0.1]
-    raw["datasets"]["digits"]["networks"]["main"] |= {"widths": [16, 16, 32, 32], "branch": 16, "penultimate": 32}
-    for name in ("trades", "awp"):
-        raw["methods"][name]["adversary"]["attack"] |= {"steps": 5, "rel_step_size": 0.5}
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
-    params, splits, reached = load_params(tmp_path / "params.yaml"), digits_splits(), {}
+    training = {"epochs": {"pretrain": 15, "train": 6}, "adversary_eps": {"fixed": [0.1, 0.1]}}
+    network = {"widths": [16, 16, 32, 32], "branch": 16, "penultimate": 32}
+    attack = {"adversary": {"attack": {"steps": 5, "rel_step_size": 0.5}}}
+    small = {
+        "extends": str(ROOT / "params.yaml"),
+        "datasets": {"digits": {"training": training, "networks": {"main": network}}},
+        "methods": {"trades": attack, "awp": attack},
+    }
+    (tmp_path / "params.yaml").write_text(json.dumps(small))
+    params, splits, reached = load_params(tmp_path / "params.yaml", LOOKUPS), digits_splits(), {}
     images, labels = torch.from_numpy(splits.validation.images), torch.from_numpy(splits.validation.labels)
     for name in ("softmax", "trades", "awp"):
-        data, recipe = params.datasets["digits"], params.methods[name]
-        learner = new_learner(data, recipe, splits, CPU, 0)
-        if recipe.init == "softmax":
+        own = recipe(params, "digits", name)
+        learner = new_learner(own, splits, CPU, 0)
+        if own.init == "softmax":
             learner.network.load_state_dict(load_state(tmp_path / "softmax.pt")["network"])
         settings: Any = {"precision": "fp32", "checkpoint": tmp_path / f"{name}.pt", "params": {}}
-        train(learner, data, recipe, splits, **settings, on_epoch=lambda row, rate: None)
+        train(learner, own, splits, **settings, on_epoch=lambda row, rate: None)
         attack = partial(pgd, eps=0.1, steps=10, rel_step_size=0.25, generator=Generator().manual_seed(0))
         reached[name] = accuracy(learner.network, images, labels, batch_size=200, attack=attack)
     assert min(reached["trades"], reached["awp"]) > reached["softmax"] + 20, reached

@@ -1,0 +1,266 @@
+"""params.yaml -> the items of the run (items.py)."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.params.agreement import LOGITS, MEMBERS, PRETRAIN, published_keys
+from pipeline.params.choices import AttackChoice, NetworkChoice, SourceChoice
+from pipeline.params.code import import_graph, sources
+from pipeline.params.items import (
+    Adversary,
+    AttackItem,
+    Code,
+    Compute,
+    CostItem,
+    DataItem,
+    Judging,
+    PlanesItem,
+    Recipe,
+    TrainItem,
+    TransferItem,
+    item_file,
+)
+from pipeline.params.lookups import LOOKUPS
+from pipeline.params.schema import Dataset, Method, Optimizer, Params, Strict
+from pipeline.runtime.files import file_digest
+
+REPORTING = ("tables", "figures", "cards", "report")
+ROOT = Path(__file__).parents[2]
+
+
+def all_items(params: Params) -> dict[tuple[str, ...], Strict | dict[str, Any]]:
+    """Every item of the run by the path of its file."""
+    items: dict[tuple[str, ...], Strict | dict[str, Any]] = {}
+    run, transfer = params.run, params.transfer
+    for dataset in run.datasets:
+        items[dataset, "data"] = _data(params, dataset)
+        for method in (PRETRAIN, *run.methods, *transfer.sources):
+            items[dataset, "train", method] = _train(params, dataset, method)
+        for method in run.methods:
+            items[dataset, "attack", method] = _attack(params, dataset, method)
+        items[dataset, "transfer"] = _transfer(params, dataset)
+        items[dataset, "planes"] = _planes(params, dataset)
+        items[dataset, "cost"] = _cost(params, dataset)
+    described = describe(params)
+    return items | {(script,): described | {"code": code_of_names(script)} for script in REPORTING}
+
+
+def write_items(params: Params) -> None:
+    """data/items, new as a whole."""
+    for path, item in all_items(params).items():
+        file = item_file(*path)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        values = item if isinstance(item, dict) else item.model_dump(mode="json")
+        file.write_text(yaml.dump(values, Dumper=Plain, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+class Plain(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+    """Nothing by reference."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+def recipe(params: Params, dataset: str, method: str, **changed: Any) -> Recipe:
+    """A method on a data set. changed: values in place of the method's."""
+    own, data = params.methods[method], params.datasets[dataset].training
+    values = {name: getattr(own, name) for name in Recipe.model_fields if name in Method.model_fields}
+    adversary = own.adversary and Adversary(**{**dict(own.adversary), "eps": tuple(data.adversary_eps[own.adversary.eps])})
+    values |= {
+        "network": params.datasets[dataset].networks[own.network],
+        "epochs": data.epochs[own.epochs],
+        "batch_size": data.batch_size,
+        "augment": data.augment,
+        "optimizer": data.optimizers[own.optimizer],
+        "prototypes": {name: settings for name, settings in own.prototypes.items() if settings},
+        "adversary": adversary,
+    }
+    return Recipe(**{**values, **changed})
+
+
+def describe(params: Params) -> dict[str, Any]:
+    """What the reporting stages are told of the run: plain values, see pipeline/reporting/run.py."""
+    run, methods, transfer = params.run, params.methods, params.transfer
+    reported = {name: _reported(methods[name], name) for name in run.methods}
+    return {
+        "root": params.root,
+        "seeds": run.seeds,
+        "attacks": run.attacks,
+        "datasets": {name: _strengths(params.datasets[name]) for name in run.datasets},
+        "methods": reported,
+        "sources": {name: methods[name].label for name in transfer.sources},
+        "transfer": [*transfer.sources, *_of_run(params, transfer.methods)],
+        "noise_stop": params.noise.stop,
+        "cw": params.attacks["cw"].options,
+        "autoattack": {
+            "version": params.verdict.autoattack,
+            "parts": {part: choice.name for part, choice in params.autoattack[params.verdict.autoattack].items()},
+        },
+        "statistics": params.statistics.model_dump(),
+        "planes": _of_run(params, params.planes.methods),
+        "cost": _of_run(params, params.cost.methods),
+        "lacks": lacks(params),
+    }
+
+
+def lacks(params: Params) -> list[str]:
+    """What the run leaves out because a method is not picked."""
+    parts = {"transfer": params.transfer.methods, "planes": params.planes.methods, "cost": params.cost.methods}
+    missing = [
+        f"{part}: {name} is not in run.methods" for part, names in parts.items() for name in names if name not in params.run.methods
+    ]
+    keys = {params.methods[name].published for name in params.run.methods}
+    return missing + [f"statistics: no method of the run is {key}" for key in params.statistics.compare if key not in keys]
+
+
+def _reported(method: Method, name: str) -> dict[str, Any]:
+    other = bool(method.input_gradient) or method.ensemble > 1
+    kind = {
+        "features": bool({*method.layers, *method.auxiliary} - {LOGITS, MEMBERS}) and not other,
+        "adversarial": method.adversary is not None,
+        "other": other,
+    }
+    published = method.published if method.published in published_keys() else None
+    return {"label": method.label, "papers": method.papers, "published": published, "kind": kind, "measure": method.measure}
+
+
+def _strengths(data: Dataset) -> dict[str, Any]:
+    own = data.evaluation
+    return {
+        **{"eps": own.linf.eps, "sweep": own.linf.sweep, "c": own.l2.c, "table_eps": own.table.eps, "table_c": own.table.c},
+        **{"headline_eps": own.headline.eps, "headline_l2": own.headline.l2, "epochs": data.training.epochs},
+    }
+
+
+def _of_run(params: Params, names: Iterable[str]) -> list[str]:
+    return [name for name in names if name in params.run.methods]
+
+
+def code_of_names(script: str, **used: Iterable[str]) -> Code:
+    """used: names by kind of lookup."""
+    modules = {LOOKUPS[kind][name].__module__ for kind, names in used.items() for name in names}
+    files = [ROOT.joinpath(*module.split(".")).with_suffix(".py") for module in modules]
+    found = sources(ROOT, script, files, import_graph(ROOT))
+    return {file.relative_to(ROOT).as_posix(): file_digest(file) for file in found}
+
+
+def _code_of(recipes: Iterable[Recipe], script: str, attacks: Iterable[str] = ()) -> Code:
+    recipes = [*recipes]
+    return code_of_names(
+        script,
+        networks=[own.network.name for own in recipes],
+        losses=[own.loss.name for own in recipes if own.loss],
+        attacks=[*attacks, *(own.adversary.attack.name for own in recipes if own.adversary)],
+    )
+
+
+def _compute(params: Params, *, attack: bool) -> Compute:
+    own = params.compute
+    return Compute(device=own.device, precision=own.attack_precision if attack else own.precision, threads=own.threads)
+
+
+def _linf(params: Params) -> dict[str, AttackChoice]:
+    return {name: params.attacks[name] for name in params.run.attacks}
+
+
+def _data(params: Params, dataset: str) -> DataItem:
+    own = params.datasets[dataset]
+    source = own.source
+    if source.name == "public_set":
+        source = SourceChoice(name=source.name, **source.options, **params.images.model_dump())
+    return DataItem(source=source, sample=own.sample, validation=own.validation, code=code_of_names("data", sources=[source.name]))
+
+
+def _train(params: Params, dataset: str, method: str) -> TrainItem:
+    own = recipe(params, dataset, method)
+    compute = _compute(params, attack=False)
+    return TrainItem(dataset=dataset, method=method, recipe=own, compute=compute, code=_code_of([own], "train"))
+
+
+def _attack(params: Params, dataset: str, method: str) -> AttackItem:
+    kinds, measured, verdict = params.methods[method].measure, params.datasets[dataset].evaluation, params.verdict
+    parts = params.autoattack[verdict.autoattack]
+    used = [*_linf(params).values(), *parts.values()]
+    return AttackItem(
+        dataset=dataset,
+        method=method,
+        attacks=_linf(params),
+        eps=measured.linf.eps + (measured.linf.sweep if "sweep" in kinds else []),
+        cw=params.attacks["cw"] if "cw" in kinds else None,
+        c=measured.l2.c if "cw" in kinds else [],
+        cw_images=measured.l2.images if "cw" in kinds else 0,
+        adaptive_eps=measured.table.eps if "adaptive" in kinds else None,
+        noise=params.noise if "noise" in kinds else None,
+        verdict=Judging(
+            eps=measured.headline.eps,
+            l2=measured.headline.l2 if "l2" in kinds else None,
+            images=measured.headline.images,
+            autoattack=parts,
+            **verdict.model_dump(include={"adaptive", "steps", "examples"}),
+        ),
+        pgd=params.attacks["pgd"],
+        **measured.model_dump(include={"images", "keep_images", "batch_size"}),
+        compute=_compute(params, attack=True),
+        code=_code_of([recipe(params, dataset, method)], "attack", [choice.name for choice in used]),
+    )
+
+
+def _transfer(params: Params, dataset: str) -> TransferItem:
+    measured = params.datasets[dataset].evaluation
+    own = [*params.transfer.sources, *_of_run(params, params.transfer.methods)]
+    targets = [*dict.fromkeys([*own, *params.run.methods])]
+    code = _code_of([recipe(params, dataset, name) for name in targets], "transfer", [c.name for c in _linf(params).values()])
+    return TransferItem(
+        dataset=dataset,
+        sources=own,
+        targets=targets,
+        attacks=_linf(params),
+        eps=measured.table.eps,
+        cw=params.attacks["cw"],
+        c=measured.table.c,
+        cw_images=measured.l2.images,
+        images=measured.images,
+        batch_size=measured.batch_size,
+        compute=_compute(params, attack=True),
+        code=code,
+    )
+
+
+def _planes(params: Params, dataset: str) -> PlanesItem:
+    data = params.datasets[dataset]
+    optimizer = data.training.optimizers.get("planes")
+    recipes = {name: _two_features(params, dataset, name, optimizer) for name in _of_run(params, params.planes.methods)}
+    return PlanesItem(
+        dataset=dataset,
+        recipes=recipes,
+        epochs=params.planes.epochs,
+        seed=params.run.seeds[0],
+        pgd=params.attacks["pgd"],
+        eps=data.evaluation.table.eps,
+        images=data.evaluation.images,
+        batch_size=data.evaluation.batch_size,
+        compute=_compute(params, attack=False),
+        attack_precision=params.compute.attack_precision,
+        code=_code_of(recipes.values(), "planes", ["pgd"]),
+    )
+
+
+def _two_features(params: Params, dataset: str, method: str, optimizer: Optimizer | None) -> Recipe:
+    """From random weights, with a penultimate layer of two units."""
+    own = recipe(params, dataset, method, init="random", optimizer=optimizer)
+    return own.model_copy(update={"network": NetworkChoice(**{**own.network.model_dump(), "penultimate": 2})})
+
+
+def _cost(params: Params, dataset: str) -> CostItem:
+    recipes = {name: recipe(params, dataset, name) for name in _of_run(params, params.cost.methods)}
+    return CostItem(
+        dataset=dataset,
+        recipes=recipes,
+        repeats=params.cost.repeats,
+        seed=params.run.seeds[0],
+        compute=_compute(params, attack=False),
+        code=_code_of(recipes.values(), "cost"),
+    )

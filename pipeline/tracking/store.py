@@ -1,0 +1,183 @@
+"""The MLflow store: one experiment, in it one run a model, with what every stage found out about the model. Anything here may
+raise; run.py says what that costs. A record is the content of a record file (see run.py)."""
+
+import logging
+import os
+import re
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+STORE = Path("mlflow")  # below the current folder
+PAGE = 1000  # runs that one search returns at most
+DEFAULTS = {  # of the environment; the user's own values win
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # an unreachable server costs seconds, not minutes
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+
+
+class Settings(NamedTuple):
+    """The `tracking` block of params.yaml. uri "" is MLFLOW_TRACKING_URI where set, else an sqlite database in mlflow/."""
+
+    enabled: bool
+    uri: str
+    experiment: str
+
+
+def store_uri(uri: str) -> str:
+    """An absolute tracking URI."""
+    return uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{STORE.resolve()}/mlflow.db"
+
+
+def import_mlflow() -> None:
+    """Takes 1.5 s. Raises ImportError."""
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    from mlflow.store.db import utils
+
+    utils.MAX_RETRY_COUNT = 3  # MLflow tries to open a database 10 times, for 100 s
+    for name in ("mlflow", "alembic", "urllib3"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what they warn of is raised too
+
+
+class Store:
+    """The experiment that `settings` names, made where it is not there."""
+
+    def __init__(self, settings: Settings) -> None:
+        import_mlflow()
+        from filelock import FileLock
+        from mlflow.tracking import MlflowClient
+
+        STORE.mkdir(exist_ok=True)
+        self.lock = FileLock(STORE / "lock", timeout=120)  # processes that make a database at the same time break its tables
+        with self.lock:
+            self.client: Any = MlflowClient(tracking_uri=store_uri(settings.uri))
+            found = self.client.get_experiment_by_name(settings.experiment)
+            self.experiment_id = found.experiment_id if found else self._new_experiment(settings)
+
+    def runs(self, where: str = "", *, deleted: bool = False) -> list[Any]:
+        """Runs that match MLflow's filter `where`, the newest first; deleted: also those that the user has deleted."""
+        from mlflow.entities import ViewType
+
+        view, order = ViewType.ALL if deleted else ViewType.ACTIVE_ONLY, ["attributes.start_time DESC"]
+        page = self.client.search_runs([self.experiment_id], where, view, PAGE, order)
+        found = list(page)
+        while page.token:
+            page = self.client.search_runs([self.experiment_id], where, view, PAGE, order, page.token)
+            found += page
+        return found
+
+    def open_run(self, record: Mapping[str, Any], source: Mapping[str, str], when: int | None = None) -> "StoredRun | None":
+        """The run that `record` belongs to, made where it is not there; None where it has all of the record. source: tags of a new
+        run; when: ms, for work that was done earlier."""
+        with self.lock:
+            found = self.runs(f"tags.key = '{run_key(record)}'")
+            if any(is_recorded(record, run.data.tags) for run in found):
+                return None
+            tags = {**source, **_run_tags(record)}
+            run = found[0] if found else self.client.create_run(self.experiment_id, when, tags, record["model"])
+            stored = StoredRun(self, record, run, when)
+            if record["trained"] is None or not found:
+                stored.add_params()
+            return stored
+
+    def _new_experiment(self, settings: Settings) -> str:
+        uri = store_uri(settings.uri)
+        own = uri.startswith("sqlite:") and uri == store_uri("")
+        artifacts = f"{STORE.resolve().as_uri()}/artifacts/{settings.experiment}" if own else None
+        return str(self.client.create_experiment(settings.experiment, artifact_location=artifacts))
+
+
+class StoredRun:
+    """A run that is written. Points that a killed training has left there are not written again."""
+
+    def __init__(self, store: Store, record: Mapping[str, Any], run: Any, when: int | None) -> None:
+        self.store, self.client, self.record, self.run, self.when = store, store.client, record, run, when
+        self.run_id, self.finished = run.info.run_id, run.info.status == "FINISHED"
+        there = run.data.metrics if record["trained"] is None else {}
+        self.seen = {(name, point.step) for name in there for point in self.client.get_metric_history(self.run_id, name)}
+        if not self.finished and run.info.status != "RUNNING":
+            self.client.update_run(self.run_id, status="RUNNING")
+
+    def add_params(self) -> None:
+        """Those that are not there: MLflow does not let a param be changed."""
+        from mlflow.entities import Param
+
+        flat = {valid_name(name): str(value)[:6000] for name, value in flatten(self.record["params"]).items()}
+        new = [Param(name, value) for name, value in flat.items() if name not in self.run.data.params]
+        for start in range(0, len(new), 100):
+            self.client.log_batch(self.run_id, params=new[start : start + 100])
+
+    def log(self, points: Iterable[tuple[int, Mapping[str, float]]]) -> None:
+        """points: step, values by name."""
+        from mlflow.entities import Metric
+
+        when = self.when or int(time.time() * 1000)
+        named = [(valid_name(name), value, step) for step, values in points for name, value in values.items()]
+        new = [Metric(name, value, when, step) for name, value, step in named if (name, step) not in self.seen]
+        for start in range(0, len(new), 1000):
+            self.client.log_batch(self.run_id, metrics=new[start : start + 1000])
+
+    def artifact(self, path: Path) -> None:
+        log = self.client.log_artifacts if path.is_dir() else self.client.log_artifact
+        log(self.run_id, str(path))
+
+    def end(self, status: str) -> None:
+        """The tag that says that all of the record is there comes last: without it the rest is done again."""
+        from mlflow.entities import RunTag
+
+        if not self.finished:  # a training run stays so when an attack fails
+            self.client.set_terminated(self.run_id, status, self.when)
+        if status != "FINISHED":
+            return
+        if self.record["trained"] is None:
+            self._mark_superseded()
+        tags = {**_run_tags(self.record), stage_tag(self.record): self.record["key"]}
+        self.client.log_batch(self.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+
+    def _mark_superseded(self) -> None:
+        """Earlier trainings of the model name this one; one that is recorded late names the newest."""
+        others = self.store.runs(f"tags.model = '{self.record['model']}' and tags.key != '{self.record['key']}'")
+        newer = [run for run in others if run.info.start_time > self.run.info.start_time and run.info.status == "FINISHED"]
+        if newer:
+            self.client.set_tag(self.run_id, "superseded_by", newer[0].info.run_id)
+        for run in others:
+            if run.info.start_time <= self.run.info.start_time and "superseded_by" not in run.data.tags:
+                self.client.set_tag(run.info.run_id, "superseded_by", self.run_id)
+
+
+def run_key(record: Mapping[str, Any]) -> str:
+    """The key of the training, which names the run."""
+    return str(record["trained"] or record["key"])
+
+
+def stage_tag(record: Mapping[str, Any]) -> str:
+    return f"key.{record['tags'].get('stage', 'train' if record['trained'] is None else 'attack')}"
+
+
+def is_recorded(record: Mapping[str, Any], tags: Mapping[str, str]) -> bool:
+    """Whether a run with these tags has all of the record."""
+    return bool(tags.get(stage_tag(record)) == record["key"])
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return flat
+
+
+def valid_name(name: str) -> str:
+    """MLflow takes letters, digits and _-./ in names of metrics, params and tags, and no empty parts: hcp[gap] -> hcp.gap."""
+    parts = (part.strip(".") for part in re.sub(r"[^\w\-./]", ".", name).split("/"))
+    return "/".join(part for part in parts if part)[:250]
+
+
+def _run_tags(record: Mapping[str, Any]) -> dict[str, str]:
+    """Without the stage: the run has the results of all stages."""
+    given = {valid_name(name): str(value)[:5000] for name, value in record["tags"].items() if name != "stage"}
+    return {**given, "model": record["model"], "key": run_key(record)}

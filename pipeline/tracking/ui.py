@@ -1,0 +1,65 @@
+"""The MLflow UI on loopback, with a link that opens the models side by side."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+import webbrowser
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import quote
+
+from pipeline.tracking.run import open_store, sync
+from pipeline.tracking.store import Settings, Store, store_uri
+
+
+def comparison_path(store: Store) -> str:
+    """Path of MLflow's page that compares the newest finished run of each model; with fewer than two, of the experiment's page."""
+    newest: dict[str, str] = {}
+    for run in store.runs("attributes.status = 'FINISHED'"):
+        newest.setdefault(run.data.tags.get("model", run.info.run_name), run.info.run_id)
+    if len(newest) < 2:
+        return f"/#/experiments/{store.experiment_id}/runs?workflowType=machine_learning"
+    runs, experiments = json.dumps([run for _, run in sorted(newest.items())]), json.dumps([store.experiment_id])
+    return f"/#/compare-runs?runs={quote(runs)}&experiments={quote(experiments)}"
+
+
+def serve(settings: Settings, port: int) -> int:
+    """Records what the store has missed, then serves until interrupted. Returns the exit status. A tracking server has a UI of its
+    own: then the link is all. Raises ValueError for a port that is in use or a store that fails."""
+    uri = store_uri(settings.uri)
+    remote = uri.startswith("http")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", 0 if remote else port))
+        except OSError:
+            raise ValueError(f"port {port} is in use; choose another with make ui PORT={port + 1}") from None
+    store = open_store(settings)
+    try:
+        sync(settings, Path())
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)  # there is something to see all the same
+    link = (uri.rstrip("/") if remote else f"http://127.0.0.1:{port}") + comparison_path(store)
+    print(f"\nSide by side{'' if remote else ', in a moment'}:\n  {link}\n", flush=True)
+    if remote:
+        webbrowser.open(link)
+        return 0
+    threading.Thread(target=_open_when_up, args=(port, link), daemon=True).start()
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)]
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # half the memory
+    with suppress(KeyboardInterrupt):
+        return subprocess.call([*command, "--workers", "1"], env=environment)  # MLflow's 4 do not come up on a busy machine
+    return 0
+
+
+def _open_when_up(port: int, link: str) -> None:
+    for _ in range(120):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                webbrowser.open(link)  # does nothing where there is no browser
+                return
+        time.sleep(0.5)

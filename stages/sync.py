@@ -1,0 +1,24 @@
+"""python -m stages.sync: records in MLflow what the store has missed; no DVC stage."""
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def main() -> None:
+    """Records in MLflow, from the files below FOLDER (models/, data/), all runs that the store does not have: after an outage, from
+    another machine, from a machine without MLflow. What is there already stays as it is."""
+    from pipeline.params.merge import read_tracking
+    from pipeline.tracking.run import Settings, sync
+
+    parser = argparse.ArgumentParser(prog="python -m stages.sync", description=main.__doc__)
+    parser.add_argument("folder", nargs="?", type=Path, default=Path(), help="default: the current folder")
+    folder = parser.parse_args().folder
+    try:
+        print(f"{sync(Settings(**read_tracking()), folder)} runs recorded")
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,24 @@
+"""python -m stages.ui: the MLflow UI; no DVC stage."""
+
+import argparse
+import sys
+
+
+def main() -> None:
+    """The MLflow UI on http://127.0.0.1:PORT, with a link that opens the newest finished run of each model side by side. Runs that
+    the store has missed are recorded first (see stages.sync)."""
+    from pipeline.params.merge import read_tracking
+    from pipeline.tracking.store import Settings
+    from pipeline.tracking.ui import serve
+
+    parser = argparse.ArgumentParser(prog="python -m stages.ui", description=main.__doc__)
+    parser.add_argument("port", nargs="?", type=int, default=5000)
+    port = parser.parse_args().port
+    try:
+        sys.exit(serve(Settings(**read_tracking()), port))
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()
