@@ -26,7 +26,7 @@ from pipeline.attacks.apgd import Norm
 from pipeline.data.batches import to_float
 from pipeline.data.image_set import Splits, load_splits
 from pipeline.evaluation.robustness import Trial, Victim, attackable, attacked, predict
-from pipeline.evaluation.worst_case import in_turn
+from pipeline.evaluation.worst_case import worst_case_in_sequence
 from pipeline.jobs.learner import load_model
 from pipeline.jobs.verdict import autoattack_parts
 from pipeline.params.choices import AttackChoice
@@ -69,7 +69,7 @@ def ours(task: Task, parts: Mapping[str, AttackChoice], *, victim: Victim | None
     def run(trial: Trial, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         return attacked(victim, x, y, trial, seed=task.seed, bar=tqdm(disable=True))
 
-    return in_turn("autoattack", task.x, task.y, prediction, plan, run)[1]
+    return worst_case_in_sequence("autoattack", task.x, task.y, prediction, plan, run)[1]
 
 
 def ours_inner(task: Task, parts: Mapping[str, AttackChoice]) -> Tensor:

@@ -36,7 +36,7 @@ def dlr(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return lead(logits, y) / (first - third + NO_ZERO), logits
 
 
-MODEL_ALONE = frozenset({cross_entropy, margin, dlr})  # objectives that depend on their arguments alone
+OF_MODEL_ONLY = frozenset({cross_entropy, margin, dlr})  # objectives that depend on their arguments alone
 
 
 def targeted_margin(model: nn.Module, x: Tensor, y: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ from typing import Literal, Protocol, get_args, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from pipeline.attacks.objective import MODEL_ALONE, Objective
+from pipeline.attacks.objective import OF_MODEL_ONLY, Objective
 
 Stop = Literal["never", "sample", "batch"]
 Done = Callable[[float], object]  # told how many more images, or parts of them, are done, for a progress bar
@@ -48,7 +48,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 def gradient(model: nn.Module, x: Tensor, y: Tensor, objective: Objective) -> tuple[Tensor, Tensor]:
     """d objective / d x per image (B, C, H, W), and the logits (B, K). No gradient reaches the model's parameters."""
-    if isinstance(model, Records) and objective in MODEL_ALONE:
+    if isinstance(model, Records) and objective in OF_MODEL_ONLY:
         grad, logits = model.recorded(objective, partial(_gradient, model.network, objective=objective), x, y)
         return grad, logits
     return _gradient(model, x, y, objective)

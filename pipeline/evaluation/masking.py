@@ -11,7 +11,7 @@ from pipeline.attacks.objective import Objective, cross_entropy
 from pipeline.attacks.pgd import pgd
 from pipeline.attacks.steps import evaluating, gradient
 from pipeline.evaluation.robustness import predict
-from pipeline.runtime.distributed import by_turns
+from pipeline.runtime.distributed import map_over_ranks
 
 FLAT_RATIO = 0.5  # of the largest change in a random direction; along the gradient's sign a smooth loss rises several times that
 NOTICED = 0.01  # a random direction changes the loss if by this share of it: above the rounding of float32 logits
@@ -34,14 +34,14 @@ def masking_numbers(
         masks = (
             zero_gradient(model, x, y),
             flat_gradient(model, x, y, eps, generator=generator.manual_seed(seed + number)),
-            withstands(model, x, y, eps, cross_entropy, generator=generator.manual_seed(seed + number)),
-            withstands(model, x, y, eps, rescaled, generator=generator.manual_seed(seed + number)),
+            right_under_pgd(model, x, y, eps, cross_entropy, generator=generator.manual_seed(seed + number)),
+            right_under_pgd(model, x, y, eps, rescaled, generator=generator.manual_seed(seed + number)),
             random_forward(model, x),
         )
         return tuple(mask.long() for mask in masks)
 
     names = ("zero_gradient", "flat_gradient", "cross_entropy", "rescaled", "random_forward")
-    found = by_turns(work, [len(x) for x in xs], (labels[:0],) * len(names))
+    found = map_over_ranks(work, [len(x) for x in xs], (labels[:0],) * len(names))
     return {"images": len(images), **{name: 100 * int(n.sum()) / len(images) for name, n in zip(names, found, strict=True)}}
 
 
@@ -78,7 +78,7 @@ def _exact_loss(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def withstands(model: nn.Module, x: Tensor, y: Tensor, eps: float, objective: Objective, *, generator: Generator) -> Tensor:
+def right_under_pgd(model: nn.Module, x: Tensor, y: Tensor, eps: float, objective: Objective, *, generator: Generator) -> Tensor:
     """Whether the model is right at every step of l-inf PGD on the objective."""
     attack = partial(pgd, steps=STEPS, rel_step_size=REL_STEP_SIZE, stop="sample")
     x_adv = attack(model, x, y, eps, generator=generator, objective=objective)

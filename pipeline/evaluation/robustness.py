@@ -17,11 +17,11 @@ from pipeline.models.folded import CLOSE, Folded
 from pipeline.models.half import Half
 from pipeline.models.network import Network
 from pipeline.models.replayed import replayed
-from pipeline.runtime.distributed import by_turns
+from pipeline.runtime.distributed import map_over_ranks
 
 Attack = Callable[..., Tensor]  # (model, x, y, eps, *, generator, batch_size, done) -> x_adv
 ROUNDING = {"fp32": 10 * CLOSE, "bf16": 0.25}  # generous: small_cnn's adversarial images differ by 0.02 at most in bf16
-AT_HAND = 4  # batches of images that an attack is given at once, so that others can take the place of those that are done
+BATCHES_AT_ONCE = 4  # batches of images that an attack is given at once, so that others can take the place of those that are done
 
 
 class Trial(NamedTuple):
@@ -103,13 +103,13 @@ def attacked(
     bar.set_description(f"{trial.attack} {trial.eps:g}", refresh=False)
     images, labels = images[: trial.images], labels[: trial.images]
     (model, twin, rounding), size, counted = victim, trial.batch_size, bar.n
-    xs, ys = images.split(AT_HAND * size), labels.split(AT_HAND * size)
+    xs, ys = images.split(BATCHES_AT_ONCE * size), labels.split(BATCHES_AT_ONCE * size)
 
     def work(number: int) -> tuple[Tensor, Tensor]:
         x, y = xs[number], ys[number]
         run = partial(trial.run, generator=Generator(x.device).manual_seed(seed ^ (number << 40)), batch_size=size)
         x_adv = run(twin, x, y, trial.eps, done=_whole(bar))
-        logits = answers(model, x_adv, batch_size=size)
+        logits = predict_logits(model, x_adv, batch_size=size)
         prediction = logits.argmax(1)
         if twin is model:
             return x_adv, prediction
@@ -122,7 +122,7 @@ def attacked(
             prediction[doubtful] = predict(model, x_adv[doubtful], batch_size=size)
         return x_adv, prediction
 
-    made, predictions = by_turns(work, [len(x) for x in xs], (images[:0], labels[:0]))
+    made, predictions = map_over_ranks(work, [len(x) for x in xs], (images[:0], labels[:0]))
     bar.update(len(images) - (bar.n - counted))  # what other ranks have done
     return made, predictions
 
@@ -161,21 +161,23 @@ def clean_features(model: Network, images: Tensor, *, batch_size: int) -> dict[s
 @torch.no_grad()
 def predict(model: nn.Module, images: Tensor, *, batch_size: int) -> Tensor:
     """(N,) int64, in eval mode. images: (N, C, H, W) in [0, 1]."""
-    return answers(model, images, batch_size=batch_size).argmax(1)
+    return predict_logits(model, images, batch_size=batch_size).argmax(1)
 
 
 @torch.no_grad()
-def answers(model: nn.Module, images: Tensor, *, batch_size: int) -> Tensor:
+def predict_logits(model: nn.Module, images: Tensor, *, batch_size: int) -> Tensor:
     """Logits (N, K), in eval mode. images: (N, C, H, W) in [0, 1]."""
     with evaluating(model):
         return torch.cat([model(x) for x in images.split(batch_size)])
 
 
-def predict_by_turns(model: nn.Module, images: Tensor, *, batch_size: int) -> Tensor:
+def predict_over_ranks(model: nn.Module, images: Tensor, *, batch_size: int) -> Tensor:
     """`predict` by all ranks together."""
     parts = images.split(batch_size)
     none = torch.zeros(0, dtype=torch.int64, device=images.device)
-    return by_turns(lambda number: (predict(model, parts[number], batch_size=batch_size),), [len(x) for x in parts], (none,))[0]
+    return map_over_ranks(lambda number: (predict(model, parts[number], batch_size=batch_size),), [len(x) for x in parts], (none,))[
+        0
+    ]
 
 
 def outcome_rows(

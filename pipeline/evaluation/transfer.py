@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from torch import Tensor, nn
 
-from pipeline.evaluation.robustness import Trial, Victim, attacked, predict_by_turns, progress
+from pipeline.evaluation.robustness import Trial, Victim, attacked, predict_over_ranks, progress
 
 
 def transfer(
@@ -28,6 +28,6 @@ def transfer(
             for trial in plan:
                 x_adv, _ = attacked(victim, images, labels, trial, seed=seed, bar=bar)
                 for target, judge in targets.items():
-                    right = predict_by_turns(judge, x_adv, batch_size=trial.batch_size) == labels[: trial.images]
+                    right = predict_over_ranks(judge, x_adv, batch_size=trial.batch_size) == labels[: trial.images]
                     rows.append((source, target, trial.attack, trial.eps, len(x_adv), 100 * right.double().mean().item()))
     return pd.DataFrame(rows, columns=["source", "target", "attack", "eps", "images", "accuracy"])

@@ -16,7 +16,7 @@ Run = Callable[[Trial, Tensor, Tensor], tuple[Tensor, Tensor]]
 it has made before."""
 
 
-def in_turn(
+def worst_case_in_sequence(
     name: str, images: Tensor, labels: Tensor, prediction: Tensor, parts: Sequence[Trial], run: Run
 ) -> tuple[pd.DataFrame, Tensor]:
     """Every part on the images that those before it have left right. images: (N, C, H, W) in [0, 1], labels: (N,);
@@ -40,7 +40,7 @@ def in_turn(
     return pd.concat([*frames, worst], ignore_index=True), x_worst
 
 
-def side_by_side(name: str, rows: pd.DataFrame) -> pd.DataFrame:
+def worst_case_of_all(name: str, rows: pd.DataFrame) -> pd.DataFrame:
     """rows: as `measure` returns them, of attacks on the same images -> a row per image under `name`: the first in which the model
     is wrong, or the first there is."""
     worst = rows.sort_values("correct", kind="stable").drop_duplicates("image").sort_values("image", kind="stable")
@@ -52,8 +52,8 @@ def worst_examples(
     model: nn.Module, images: Tensor, labels: Tensor, x_worst: Tensor, rows: pd.DataFrame, *, count: int, batch_size: int
 ) -> dict[str, np.ndarray]:
     """Up to `count` images that an attack has broken, those first where the model is surest of the wrong class. rows, x_worst: what
-    `in_turn` returns for `images` (N, C, H, W) and `labels` (N,). Returns, with E of them: image (E,), clean and adversarial
-    (E, C, H, W) float32, label, prediction, confidence in it (0 to 1) and attack, all (E,)."""
+    `worst_case_in_sequence` returns for `images` (N, C, H, W) and `labels` (N,). Returns, with E of them: image (E,), clean and
+    adversarial (E, C, H, W) float32, label, prediction, confidence in it (0 to 1) and attack, all (E,)."""
     broken = rows[~rows["correct"] & (rows["linf"] > 0) & rows["attack"].str.contains("/")].set_index("image")["attack"]
     index = torch.tensor(broken.index.to_numpy(np.int64), device=images.device)
     if len(index):

@@ -28,15 +28,15 @@ from pipeline.evaluation.robustness import (
     attacked,
     clean_features,
     outcome_rows,
-    predict_by_turns,
+    predict_over_ranks,
     progress,
     summary_metrics,
 )
-from pipeline.evaluation.worst_case import in_turn, side_by_side, worst_examples
+from pipeline.evaluation.worst_case import worst_case_in_sequence, worst_case_of_all, worst_examples
 from pipeline.jobs.learner import on_device, test_images
 from pipeline.models.network import Network
 from pipeline.params.choices import AttackChoice
-from pipeline.params.items import AttackItem, Judging
+from pipeline.params.items import AttackItem, VerdictSettings
 from pipeline.params.schema import Adaptive
 from pipeline.runtime.distributed import check_same, is_main
 from pipeline.runtime.files import atomic_path
@@ -94,7 +94,7 @@ def autoattack_parts(parts: Mapping[str, AttackChoice], eps: float, norm: Norm, 
 
 
 def _plan(
-    verdict: Judging,
+    verdict: VerdictSettings,
     pgd_choice: AttackChoice,
     criterion: Criterion,
     centres: Mapping[str, Tensor],
@@ -161,7 +161,7 @@ def _outcomes(
             check_same("what an attack is given and whether it was done before", f"{path.name} {done}")
             if done:
                 x_adv = torch.from_numpy(np.load(path)).to(x.device)
-                prediction = predict_by_turns(victim.model, x_adv, batch_size=trial.batch_size)
+                prediction = predict_over_ranks(victim.model, x_adv, batch_size=trial.batch_size)
                 bar.update(len(x))
             else:
                 x_adv, prediction = attacked(victim, x, y, trial, seed=seed, bar=bar)
@@ -172,13 +172,15 @@ def _outcomes(
             return x_adv, prediction
 
         clean = Trial("clean", 0.0, lambda *_: images, max(trial.batch_size for trial in trials))
-        prediction = predict_by_turns(victim.model, images, batch_size=clean.batch_size)
+        prediction = predict_over_ranks(victim.model, images, batch_size=clean.batch_size)
         frames = [outcome_rows(clean, images, labels, images, prediction)]
-        made = {name: in_turn(name, images, labels, prediction, parts, run) for name, parts in plan.autoattack.items()}
+        made = {
+            name: worst_case_in_sequence(name, images, labels, prediction, parts, run) for name, parts in plan.autoattack.items()
+        }
         frames += [rows for rows, _ in made.values()]
         bar.update(total - bar.n - len(images) * len([*plan.adaptive, *plan.others]))  # parts that nothing was left for
         adaptive = [outcome_rows(trial, images, labels, *run(trial, images, labels)) for trial in plan.adaptive]
-        frames += [*adaptive, side_by_side(ADAPTIVE, pd.concat(adaptive))]
+        frames += [*adaptive, worst_case_of_all(ADAPTIVE, pd.concat(adaptive))]
         frames += [outcome_rows(trial, images, labels, *run(trial, images, labels)) for trial in plan.others]
     rows, x_worst = made["autoattack"]
     examples = worst_examples(victim.model, images, labels, x_worst, rows, count=count, batch_size=clean.batch_size)

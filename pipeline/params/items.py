@@ -72,7 +72,7 @@ class TrainItem(Strict):
     code: Code
 
 
-class Judging(Strict):
+class VerdictSettings(Strict):
     """The verdict: parts of AutoAttack in l-inf at `eps` and, where it is measured, in l2 at `l2`."""
 
     eps: float
@@ -97,7 +97,7 @@ class AttackItem(Strict):
     cw_images: int
     adaptive_eps: float | None
     noise: Noise | None
-    verdict: Judging
+    verdict: VerdictSettings
     pgd: AttackChoice
     images: Literal["all"] | int
     keep_images: Literal["all", "none"] | int

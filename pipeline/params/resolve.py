@@ -16,11 +16,11 @@ from pipeline.params.items import (
     Compute,
     CostItem,
     DataItem,
-    Judging,
     PlanesItem,
     Recipe,
     TrainItem,
     TransferItem,
+    VerdictSettings,
     item_file,
 )
 from pipeline.params.lookups import LOOKUPS
@@ -194,7 +194,7 @@ def _attack(params: Params, dataset: str, method: str) -> AttackItem:
         cw_images=measured.l2.images if "cw" in kinds else 0,
         adaptive_eps=measured.table.eps if "adaptive" in kinds else None,
         noise=params.noise if "noise" in kinds else None,
-        verdict=Judging(
+        verdict=VerdictSettings(
             eps=measured.headline.eps,
             l2=measured.headline.l2 if "l2" in kinds else None,
             images=measured.headline.images,

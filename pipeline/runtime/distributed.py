@@ -86,7 +86,7 @@ def gather_rows(own: Tensor, sizes: Sequence[int]) -> Tensor:
     return torch.cat(rows)
 
 
-def by_turns(work: Callable[[int], tuple[Tensor, ...]], sizes: Sequence[int], empty: tuple[Tensor, ...]) -> list[Tensor]:
+def map_over_ranks(work: Callable[[int], tuple[Tensor, ...]], sizes: Sequence[int], empty: tuple[Tensor, ...]) -> list[Tensor]:
     """work(0), work(1), ..., of sizes[0], sizes[1], ... rows, one below the other. The ranks take turns; all get all. `empty`: no
     rows of the same kinds."""
     world = world_size()

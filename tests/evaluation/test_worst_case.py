@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from pipeline.attacks.fgsm import fgsm
 from pipeline.evaluation.robustness import Trial, attackable, attacked, measure, predict, progress
-from pipeline.evaluation.worst_case import in_turn, side_by_side, worst_examples
+from pipeline.evaluation.worst_case import worst_case_in_sequence, worst_case_of_all, worst_examples
 
 
 class Threshold(nn.Module):
@@ -46,7 +46,7 @@ def images() -> Tensor:
 def test_each_part_gets_what_the_ones_before_it_left(images: Tensor) -> None:
     seen: list[Tensor] = []
     parts = [Trial(f"all/{name}", 0.3, shifted(by, seen), 2) for name, by in (("small", 0.11), ("none", 0.0), ("large", 0.25))]
-    rows, x_worst = in_turn("all", images, LABELS, predict(Threshold(), images, batch_size=9), parts, run)
+    rows, x_worst = worst_case_in_sequence("all", images, LABELS, predict(Threshold(), images, batch_size=9), parts, run)
     of = {name: own.set_index("image") for name, own in rows.groupby("attack")}
     assert list(of["all/small"].index) == [0, 1, 2, 3, 4]
     assert list(of["all/none"].index) == [0, 1, 4]
@@ -63,7 +63,7 @@ def test_each_part_gets_what_the_ones_before_it_left(images: Tensor) -> None:
 def test_it_ends_when_nothing_stands(images: Tensor) -> None:
     seen: list[Tensor] = []
     parts = [Trial("all/one", 0.5, shifted(0.45, seen), 9), Trial("all/two", 0.5, shifted(0.0, seen), 9)]
-    rows, _ = in_turn("all", images, LABELS, predict(Threshold(), images, batch_size=9), parts, run)
+    rows, _ = worst_case_in_sequence("all", images, LABELS, predict(Threshold(), images, batch_size=9), parts, run)
     assert len(seen) == 1
     assert not rows[rows.attack == "all"].correct.any()
     assert "all/two" not in set(rows.attack)
@@ -72,7 +72,7 @@ def test_it_ends_when_nothing_stands(images: Tensor) -> None:
 def test_one_part_alone_is_what_measure_finds(images: Tensor) -> None:
     trial = Trial("fgsm", 0.3, fgsm, 4)
     measured, _ = measure(attackable(Threshold(), images), images, LABELS, [trial], seed=0, keep=0)
-    rows, _ = in_turn("worst", images, LABELS, predict(Threshold(), images, batch_size=9), [trial], run)
+    rows, _ = worst_case_in_sequence("worst", images, LABELS, predict(Threshold(), images, batch_size=9), [trial], run)
     pd.testing.assert_frame_equal(
         measured[measured.attack == "fgsm"].iloc[:5].drop(columns="attack").reset_index(drop=True),
         rows[rows.attack == "worst"].iloc[:5].drop(columns="attack").reset_index(drop=True),
@@ -88,7 +88,7 @@ def test_side_by_side_takes_the_first_that_breaks_an_image() -> None:
             "linf": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6],
         }
     )
-    worst = side_by_side("both", rows)
+    worst = worst_case_of_all("both", rows)
     assert worst.image.tolist() == [0, 1, 2]
     assert worst.correct.tolist() == [False, False, True]
     assert worst.linf.tolist() == [0.4, 0.2, 0.3]
@@ -97,7 +97,7 @@ def test_side_by_side_takes_the_first_that_breaks_an_image() -> None:
 
 def test_examples_are_the_surest_of_the_broken(images: Tensor) -> None:
     parts = [Trial("all/small", 0.3, shifted(0.11, []), 9), Trial("all/large", 0.3, shifted(0.25, []), 9)]
-    rows, x_worst = in_turn("all", images, LABELS, predict(Threshold(), images, batch_size=9), parts, run)
+    rows, x_worst = worst_case_in_sequence("all", images, LABELS, predict(Threshold(), images, batch_size=9), parts, run)
     examples = worst_examples(Threshold(), images, LABELS, x_worst, rows, count=2, batch_size=1)
     assert examples["image"].tolist() == [2, 1]  # moved to 0.56 and 0.55; image 3 to 0.49, image 5 was wrong already
     assert examples["attack"].tolist() == ["all/small", "all/large"]

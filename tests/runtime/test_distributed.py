@@ -32,9 +32,9 @@ from pipeline.params.lookups import LOOKUPS
 from pipeline.params.resolve import recipe
 from pipeline.params.schema import load_params
 from pipeline.runtime.distributed import (
-    by_turns,
     check_same,
     gather_rows,
+    map_over_ranks,
     own_part,
     part_sizes,
     process_group,
@@ -152,7 +152,7 @@ def turns(sizes: list[int]) -> Found:
         for number, (end, size) in enumerate(zip(ends, sizes, strict=True))
     ]
     done: list[int] = []
-    both = by_turns(
+    both = map_over_ranks(
         lambda number: done.append(number) or rows[number], sizes, (torch.zeros(0, dtype=torch.int64), torch.zeros(0, 2))
     )
     return {"first": both[0], "second": both[1], "done": torch.tensor(done)}
