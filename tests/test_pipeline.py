@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from conftest import ROOT
 from dvc.utils.serialize import dumps_yaml
 
@@ -360,6 +361,31 @@ def test_a_new_loss_as_the_readme_has_it_concerns_its_own_items_and_the_tables(p
     assert repro(tmp_path, "dvc", "repro", "attack@digits-repel-0") == ["finetune@digits-repel-0", "attack@digits-repel-0"]
     model = torch.load(tmp_path / "models/digits/repel/0.pt", weights_only=True)
     assert {name.split(".")[-1] for name in model["criterion"]} == {"centres"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("PIPELINE_IMAGES" not in os.environ, reason="PIPELINE_IMAGES names no folder with parquet files of the sets")
+def test_one_method_of_the_short_profile_runs_on_500_real_images(tmp_path: Path) -> None:
+    params = yaml.safe_load((ROOT / "profiles/short/params.yaml").read_text())
+    params |= {"extends": str(ROOT / "params.yaml"), "root": str(ROOT), "tracking": {"enabled": False}}
+    params["images"] = {"form": "parquet", "folder": os.environ["PIPELINE_IMAGES"]}
+    params["run"] |= {"datasets": ["mnist"], "methods": ["softmax_fs"]}
+    params["datasets"]["mnist"] |= {"sample": {"train": 500, "test": 100, "seed": 0}}
+    params["datasets"]["mnist"]["training"]["epochs"] = {"pretrain": 1, "train": 2}
+    params["datasets"]["mnist"]["evaluation"] = {"l2": {"images": 10}, "headline": {"images": 20}}
+    params["attacks"]["cw"]["steps"] = 20
+    params["transfer"]["sources"], params["verdict"]["autoattack"] = [], "rapid"
+    for command in (["git", "init", "-q"], ["dvc", "init", "-q"]):
+        assert run(tmp_path, *command).returncode == 0
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    write_params(tmp_path, params)
+    assert "report" in repro(tmp_path)
+    assert repro(tmp_path) == []
+    table = pd.read_csv(tmp_path / "metrics/tables/pcl.csv", dtype={"table": str})
+    clean = table[(table.table == "3") & (table.dataset == "mnist") & (table.method == "softmax_fs") & (table.attack == "clean")]
+    assert clean.published.tolist() == [98.71]
+    assert clean.measured.item() > 50
+    assert clean.images.item() == 100
 
 
 def copy_any(source: Path, target: Path) -> None:

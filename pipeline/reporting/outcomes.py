@@ -3,7 +3,7 @@
 Only the methods of the run are read, so folders of methods that were removed from it do not show up anywhere.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -52,15 +52,18 @@ def summarise(outcomes: pd.DataFrame) -> pd.DataFrame:
     return cells
 
 
-def load_cells(folder: Path, *, datasets: Iterable[str], methods: Iterable[str], seeds: list[int]) -> pd.DataFrame:
-    """`summarise` of every model with the columns dataset, method, seed in front. Raises ValueError for a folder that is missing or
-    was not attacked on the same number of images as its neighbours."""
+def load_cells(
+    folder: Path, *, datasets: Iterable[str], methods: Iterable[str], seeds: list[int], first: Mapping[str, int] | None = None
+) -> pd.DataFrame:
+    """`summarise` of every model with the columns dataset, method, seed in front. first: of each data set only so many images.
+    Raises ValueError for a folder that is missing or was not attacked on the same number of images as its neighbours."""
     frames = []
     for dataset in datasets:
         for method in methods:
             for seed in seeds:
                 path = attack_file(folder, dataset, method, seed, "outcomes.parquet")
-                cells = summarise(pd.read_parquet(path, columns=["image", "label", "attack", "eps", "correct", "mse"]))
+                rows = pd.read_parquet(path, columns=["image", "label", "attack", "eps", "correct", "mse"])
+                cells = summarise(rows if first is None else rows[rows["image"] < first[dataset]])
                 cells.insert(0, "dataset", dataset)
                 cells.insert(1, "method", method)
                 cells.insert(2, "seed", seed)

@@ -32,7 +32,7 @@ def write_tables(run: Run, data: Path, metrics: Path) -> None:
     published = load_published()
     write_hcp(run, metrics / "tables", cells, published)
     write_pcl(run, metrics / "tables", cells, transfer, cost, published)
-    write_verdict(run, data, metrics, cells, transfer)
+    write_verdict(run, data, metrics, transfer)
 
 
 def epochs_text(run: Run, published: pd.DataFrame, paper: str) -> str:
@@ -67,11 +67,14 @@ def write_pcl(
     (out / "pcl.md").write_text("\n".join(text for _, text in sorted(texts.items())))
 
 
-def write_verdict(run: Run, data: Path, metrics: Path, cells: pd.DataFrame, transfer: pd.DataFrame) -> None:
-    """verdict.csv, verdict_status.csv and summary.json in metrics/, broken.csv, curves.csv and masking.csv in data/report."""
+def write_verdict(run: Run, data: Path, metrics: Path, transfer: pd.DataFrame) -> None:
+    """verdict.csv, verdict_status.csv and summary.json in metrics/, broken.csv, curves.csv and masking.csv in data/report; all of
+    the verdict's images alone, which may be fewer than those of the papers' attacks."""
     headline_eps = {name: own.headline_eps for name, own in run.datasets.items()}
     folder, labels = data / "verdict", run.labels
     verdict = load_verdict(data / "attacks", folder, headline_eps=headline_eps, methods=run.methods, seeds=run.seeds)
+    first = {str(dataset): int(images) for dataset, images in verdict.groupby("dataset")["images"].max().items()}
+    cells = load_cells(data / "attacks", datasets=run.datasets, methods=run.methods, seeds=run.seeds, first=first)
     parts = load_parts(folder, datasets=run.datasets, methods=run.methods, seeds=run.seeds, names=run.parts)
     square = [part for part, attack in run.parts.items() if attack == "square"]
     masking = masking_frame(cells, verdict, parts, transfer, folder, datasets=run.datasets, labels=labels, square=square)

@@ -38,13 +38,17 @@ def load_verdict(
 
 
 def worst_case(own: pd.DataFrame, other: pd.DataFrame, eps: float) -> pd.DataFrame:
-    """own: outcomes of the verdict, other: of the attacks, both of one model -> a row per image under `robust`. Raises ValueError
-    where they are not of the same images."""
+    """own: outcomes of the verdict, other: of the attacks, both of one model -> a row per image of the verdict under `robust`.
+    Raises ValueError where the attacks lack one of its images."""
     linf = other[(other["eps"] < eps + 1e-6) & (other["attack"] != CW) & ~other["attack"].str.startswith(NOISE)]
     ours = own[(is_close(own["eps"], eps) & ~own["attack"].str.startswith(AUTOATTACK_L2)) | (own["attack"] == "clean")]
-    if set(linf["image"]) != set(ours["image"]):
+    if not set(ours["image"]) <= set(linf["image"]):
         raise ValueError("data/attacks and data/verdict are of different images; run `dvc repro`")
-    rows = pd.concat([linf, ours]).groupby("image").agg(label=("label", "first"), correct=("correct", "all"))
+    rows = (
+        pd.concat([linf[linf["image"].isin(ours["image"])], ours])
+        .groupby("image")
+        .agg(label=("label", "first"), correct=("correct", "all"))
+    )
     return rows.reset_index().assign(attack=ROBUST, eps=eps, mse=float("nan"))
 
 

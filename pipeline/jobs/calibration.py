@@ -1,0 +1,156 @@
+"""How fast this machine sends images through a network, measured by the run's own code on random weights and images."""
+
+import io
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
+
+from pipeline.attacks.pgd import pgd
+from pipeline.data.image_set import ImageSet, Splits
+from pipeline.evaluation.robustness import attackable, predict_logits
+from pipeline.jobs.learner import new_learner, recipe_adversary, recipe_batches, test_images
+from pipeline.params.choices import AttackChoice
+from pipeline.params.items import Adversary, Compute, Recipe
+from pipeline.runtime.device import set_up_device
+from pipeline.training.adversary import clean_only
+from pipeline.training.loop import autocast, run_epoch
+
+BATCHES = 20  # of training images, at most that many a try
+SECONDS, TRY = 5.0, 1.0  # of tries for one figure, and of one try
+DVC_START = 1.0  # seconds an item: DVC's own start and lock file
+ROOT = Path(__file__).parents[2]
+
+
+class Case(NamedTuple):
+    """What is calibrated once. recipe: of plain cross entropy, as JSON; batch: images that attacks send through the network at
+    once."""
+
+    recipe: str
+    shape: tuple[int, int, int]
+    classes: int
+    batch: int
+
+    def name(self) -> str:
+        recipe, shape = json.loads(self.recipe), "x".join(map(str, self.shape))
+        return f"{recipe['network']['name']}, {shape}, {self.classes} classes, batches of {recipe['batch_size']} and {self.batch}"
+
+
+class Speed(NamedTuple):
+    """Seconds an image: a training step, a gradient in adversarial training, one in attacks, a forward. `flops` of a forward;
+    `width` of all features together; `memory`: the most bytes that this process has held (on a GPU: has held there)."""
+
+    step: float
+    training_gradient: float
+    gradient: float
+    forward: float
+    parameters: int
+    width: int
+    flops: float
+    memory: int
+
+
+def calibrate(case: Case, compute: Compute, attack_compute: Compute) -> Speed:
+    """compute: of training. Takes about half a minute for a large network."""
+    recipe = Recipe.model_validate_json(case.recipe)
+    device = set_up_device(compute.device, compute.threads)
+    splits = _random_splits(case, recipe.batch_size)
+    learner, batches = new_learner(recipe, splits, device, seed=0), recipe_batches(recipe, splits, device)
+    network, generator, silent = learner.network, learner.generator, tqdm(file=io.StringIO())
+    x, y = next(batches(generator))
+    images, labels = test_images(splits, "all", device)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network.eval()(images[:1])
+
+    def train(steps: int) -> None:
+        run_epoch(learner, islice(batches(generator), steps), clean_only, compute.precision, silent, gamma=0.0)
+
+    adversaries = {steps: recipe_adversary(_with_pgd(recipe, steps)) for steps in range(1, BATCHES + 1)}
+
+    def attack_in_training(steps: int) -> None:
+        with autocast(device, compute.precision):
+            adversaries[steps](network, x, y, generator)
+
+    step = _seconds(train, device) / len(x)
+    victim = attackable(network, images, attack_compute.precision)
+
+    def attack(steps: int) -> None:
+        pgd(victim.twin, images, labels, 0.03, steps=steps, rel_step_size=0.25, generator=generator)
+
+    def forward(times: int) -> None:
+        for _ in range(times):
+            predict_logits(victim.model, images, batch_size=len(images))
+
+    return Speed(
+        step,
+        training_gradient=_seconds(attack_in_training, device) / len(x),
+        gradient=_seconds(attack, device) / len(images),
+        forward=_seconds(forward, device) / len(images),
+        parameters=sum(tensor.numel() for tensor in network.state_dict().values()),
+        width=sum(network.dims.values()),
+        flops=float(counter.get_total_flops()),
+        memory=_peak_memory(device),
+    )
+
+
+def process_start() -> float:
+    """Seconds that an item takes before it begins: DVC, Python and imports."""
+    command = [sys.executable, "-c", "import pipeline.jobs.train, pipeline.jobs.attack; import mlflow.tracking"]
+    # without MLflow the rest is imported all the same
+    subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, check=False)
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)  # of the processor, so that a busy machine counts no more than an idle one
+    return DVC_START + used.ru_utime + used.ru_stime
+
+
+def _with_pgd(recipe: Recipe, steps: int) -> Recipe:
+    attack = AttackChoice.model_validate({"name": "pgd", "steps": steps, "rel_step_size": 0.25})
+    return recipe.model_copy(update={"adversary": Adversary(clean_share=0, eps=(0.03, 0.03), labels="true", attack=attack)})
+
+
+def _random_splits(case: Case, batch_size: int) -> Splits:
+    draws = np.random.default_rng(0)
+
+    def part(count: int) -> ImageSet:
+        return ImageSet(draws.integers(0, 256, (count, *case.shape), dtype=np.uint8), draws.integers(0, case.classes, count))
+
+    half = np.full(case.shape[0], 0.5)
+    names = [str(name) for name in range(case.classes)]
+    return Splits(part(BATCHES * batch_size), part(1), part(case.batch), names, mean=half, std=half / 2)
+
+
+def _seconds(work: Callable[[int], object], device: torch.device) -> float:
+    """Of one of the things that work(n) does n of: the least of some tries, and on one thread those of the processor alone, so that
+    whatever else the machine does now counts little."""
+    clock = time.process_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
+
+    def timed(count: int) -> float:
+        start = clock()
+        work(count)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return (clock() - start) / count
+
+    timed(2)  # to warm up; a GPU records at the second
+    end = time.perf_counter() + SECONDS
+    least = timed(1)
+    count = max(1, min(BATCHES, int(TRY / least)))
+    while time.perf_counter() < end:
+        least = min(least, timed(count))
+    return least
+
+
+def _peak_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
