@@ -122,8 +122,8 @@ def data_size(dataset: str, item: DataItem) -> Size:
             raise ValueError(f"{path} does not exist, and only it tells how many images {dataset} has: run `dvc repro data` first")
         splits = load_splits(path)
         channels, height, width = splits.train.images.shape[1:]
-        counts = [len(part.labels) for part in splits.parts().values()]
-        return Size(*counts, (channels, height, width), len(splits.classes))
+        train, validation, test = (len(part.labels) for part in splits.parts().values())
+        return Size(train, validation, test, (channels, height, width), len(splits.classes))
     train, test, shape, classes = known
     train, test = (count if drawn == "all" else drawn for count, drawn in ((train, item.sample.train), (test, item.sample.test)))
     validation = math.ceil(train * item.validation.fraction)
@@ -184,7 +184,7 @@ def attacks_work(item: AttackItem, recipe: Recipe, size: Size) -> Work:
         each += active(first, f"{norm}_first")
         each += sum((attack_work(other, size.classes) for other in others), Work()) * ACTIVE[f"{norm}_rest"][has_adversary]
     knowing = verdict.adaptive.model_dump()
-    climbs_loss = recipe.loss is not None and bool(LOSSES[recipe.loss.name].by_image)
+    climbs_loss = recipe.loss is not None and bool(LOSSES[recipe.loss.name].by_image)  # type: ignore[attr-defined]
     each += active(_choice("apgd", steps=knowing["steps"], restarts=knowing["restarts"]), "adaptive") * (3 + climbs_loss)
     each += active(_choice("apgd_targeted", **knowing), "adaptive_targeted") * climbs_loss
     each += Work(gradient=sum(verdict.steps), forward=len(verdict.steps))

@@ -29,13 +29,16 @@ def make_plan(items: Items, jobs: int) -> Plan:
     for number, case in enumerate(cases, 1):
         print(f"calibrating {number}/{len(cases)}: {case.name()}", file=sys.stderr, flush=True)
         speeds[case] = calibrate(case, compute, attack_compute)
-    return summed_up(counted, speeds, process_start(), compute, jobs)
+    starts = {"training": process_start(training=True), "attack": process_start(training=False), "other": DVC_START}
+    return summed_up(counted, speeds, starts, compute, jobs)
 
 
-def summed_up(counted: Sequence[Task], speeds: Mapping[Case, Speed], start: float, compute: Compute, jobs: int) -> Plan:
-    """start: seconds before an item begins. Rows by stage, method, data set and network, and totals: images, hours, bytes."""
+def summed_up(
+    counted: Sequence[Task], speeds: Mapping[Case, Speed], starts: Mapping[str, float], compute: Compute, jobs: int
+) -> Plan:
+    """starts: seconds of an item besides its work, by kind. Rows by stage, method, data set and network; images, hours, bytes."""
     rows = pd.DataFrame([_row(task, speeds[task.case] if task.case else None) for task in counted])
-    begins = rows["networks"].map({True: start, False: DVC_START}) / 3600  # reporting's seconds have its imports
+    begins = rows["begins"].map(starts) / 3600
     rows["hours"] += begins / rows.groupby("items")["items"].transform("size")
     total, by_part = rows["hours"].sum(), rows.assign(part=rows["stage"].map(PARTS).fillna("other"))
     methods = by_part.pivot_table(index="method", columns="part", values="hours", aggfunc="sum", fill_value=0.0)
@@ -53,7 +56,7 @@ def summed_up(counted: Sequence[Task], speeds: Mapping[Case, Speed], start: floa
         "total": {
             "hours": float(total),
             "hours_side_by_side": float(alone + (total - alone) / at_once),
-            **{"jobs": jobs, "at_once": at_once, "device": "GPU" if gpu else "CPU", "start_seconds": start},
+            **{"jobs": jobs, "at_once": at_once, "device": "GPU" if gpu else "CPU", "start_seconds": dict(starts)},
             "disk": {name: int(rows[name].sum()) for name in ("datasets", "models", "attacks")},
             "memory": int(rows["memory"].max()),
         },
@@ -81,6 +84,7 @@ def as_text(plan: Plan) -> str:
 
 def _row(task: Task, speed: Speed | None) -> dict[str, Any]:
     work, flops, seconds, memory, models, features = task.work, 0.0, task.seconds, 0, 0, 0
+    begins = "training" if work.step else "attack" if speed else "other"  # reporting's seconds have its imports
     if speed:
         images = {unit: getattr(work, unit) for unit in PASSES}
         flops = speed.flops * sum(PASSES[unit] * count for unit, count in images.items())
@@ -89,13 +93,13 @@ def _row(task: Task, speed: Speed | None) -> dict[str, Any]:
     return {
         **{"stage": task.stage, "items": task.item, "dataset": task.dataset or "all", "method": task.method or "all"},
         **{"steps": work.step, "gradients": work.training_gradient + work.gradient, "forwards": work.forward},
-        **{"flops": flops, "networks": speed is not None, "hours": seconds / 3600, "memory": memory, "models": models},
+        **{"flops": flops, "begins": begins, "hours": seconds / 3600, "memory": memory, "models": models},
         **{"datasets": task.bytes if task.stage == "data" else 0, "attacks": features + task.bytes * (task.stage == "attack")},
     }
 
 
 def _records(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    return [dict(row) for row in rows.reset_index().to_dict("records")]
+    return [{str(name): value for name, value in row.items()} for row in rows.reset_index().to_dict("records")]
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
