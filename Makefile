@@ -60,7 +60,7 @@ sync: $(INSTALLED)  ## record in MLflow what it does not have yet
 
 lock: $(INSTALLED)  ## pin the newest versions that pyproject.toml allows
 	pip install -q uv
-	uv pip compile pyproject.toml --universal --python-version 3.11 --group test --group lint --upgrade \
+	uv pip compile pyproject.toml --universal --python-version 3.11 --extra pipeline --group test --group lint --upgrade \
 		--no-annotate --no-header --no-emit-index-url --no-emit-find-links -o requirements.lock
 
 $(INSTALLED): requirements.lock

@@ -149,4 +149,5 @@ def _train(own: Recipe, splits: Splits, device: torch.device, precision: Precisi
     unfinished = path.with_suffix(".last")
     train(learner, own, splits, precision=precision, checkpoint=unfinished, params=used, on_epoch=lambda row, rate: None)
     save_state(path, {**learner.kept(), "params": dict(used)})
-    unfinished.unlink(missing_ok=True)
+    for file in path.parent.glob(f"{unfinished.name}*"):
+        file.unlink()

@@ -13,6 +13,7 @@ import pandas as pd
 import yaml
 
 from pipeline.reporting.published import NAMES, Paper
+from pipeline.reporting.verdict.prototypes import prototypes_frame
 
 ROOT = Path(__file__).parents[1]
 LINF = ("fgsm", "bim", "mim", "pgd")
@@ -24,7 +25,8 @@ def outcome_rows(attack: str, eps: float, right: int, images: int, mse: np.ndarr
     correct = i < right
     columns = {"image": i.astype(np.int32), "label": (i % 10).astype(np.int16), "attack": attack, "eps": eps}
     columns |= {"prediction": np.where(correct, i % 10, (i + 1) % 10).astype(np.int16), "correct": correct}
-    return pd.DataFrame({**columns, "linf": np.float32(min(eps, 1)), "l2": np.float32(1), "mse": np.float32(mse)})
+    linf = 1.0 if attack == "cw" or attack.startswith(("noise", "autoattack_l2")) else min(eps, 1)  # eps is another thing there
+    return pd.DataFrame({**columns, "linf": np.float32(linf), "l2": np.float32(1), "mse": np.float32(mse)})
 
 
 def write_outcomes(folder: Path, counts: dict[tuple[str, float], int], images: int, cw_images: int = 0) -> None:
@@ -69,7 +71,13 @@ def write_verdict(folder: Path, images: int, *, clean: int, standing: list[int],
 
 def write_verdict_tables(tables: Path, status: dict[tuple[str, str], str], labels: dict[str, str], eps: dict[str, float]) -> None:
     """verdict.csv and verdict_status.csv by hand. status: by (dataset, method); eps: by data set."""
-    leaves = {"holds": (60, 55), "only looked robust": (70, 2), "does not hold": (3, 0), "does not learn": (8, 1)}
+    leaves = {
+        "holds": (60, 55),
+        "masked gradients": (60, 52),
+        "only looked robust": (70, 2),
+        "does not hold": (3, 0),
+        "does not learn": (8, 1),
+    }
     rows, methods = [], []
     for order, ((dataset, method), found) in enumerate(status.items()):
         name = {"dataset": dataset, "method": method, "label": labels.get(method, method), "group": "Some methods"}
@@ -87,9 +95,31 @@ def write_verdict_tables(tables: Path, status: dict[tuple[str, str], str], label
         rows += [
             {**name, "metric": "accuracy", "attack": a, "eps": eps[dataset], "measured": v, **interval} for a, v in values.items()
         ]
-        methods.append({**name, "status": found, "note": f"Keeps {left:.1f} %.", "flags": order % 3})
+        methods.append({**name, "status": found, "note": f"Keeps {left:.1f} %.", "flags": order % 3, "confirmed": ""})
     for file, content in {"verdict": rows, "verdict_status": methods}.items():
         pd.DataFrame(content).to_csv(tables / f"{file}.csv", index=False)
+    prototypes_frame({}, pd.DataFrame(columns=["dataset", "method", "attack", "measured"]), {}).to_csv(
+        tables / "prototypes.csv", index=False
+    )
+
+
+def write_prototypes(folder: Path, images: int, *, right: tuple[int, int, int], member: tuple[int, int] | None, eps: float) -> None:
+    """prototypes.parquet. right: by the nearest prototype on clean images, after the attack on the logits, in the worst case;
+    member: how many clean images are accepted, all of them rightly, and how many are wrong and accepted under attack."""
+    clean, logits, worst = right
+    frames = [
+        outcome_rows("nearest/clean", 0.0, clean, images),
+        outcome_rows("nearest/logits", eps, logits, clean),
+        outcome_rows("nearest/ratio", eps, worst, logits),
+        outcome_rows("nearest", eps, worst, images),
+    ]
+    rows = pd.concat(frames).assign(accepted=True)
+    if member is not None:
+        clean_rows = outcome_rows("membership/clean", 0.0, member[0], images)
+        attacked = [outcome_rows(name, eps, 0, images) for name in ("membership/logits", "membership/any", "membership")]
+        broken = [rows.assign(accepted=rows["image"] < member[1] // (2 if i == 0 else 1)) for i, rows in enumerate(attacked)]
+        rows = pd.concat([rows, clean_rows.assign(accepted=clean_rows["correct"]), *broken])
+    rows.assign(layer="layer5").to_parquet(folder / "prototypes.parquet", index=False)
 
 
 def write_plane(path: Path, images: int, *, centres: bool, scale: float, eps: float = 0.1) -> None:
@@ -119,8 +149,13 @@ def write_cost(path: Path, seconds: dict[str, list[float]]) -> None:
 
 
 def write_transfer(path: Path, accuracy: dict[tuple[str, str, str, float], float], images: int) -> None:
-    """accuracy: % by (source, target, attack, eps)."""
+    """accuracy: % by (source, target, attack, eps); and beside the table the outcomes by image."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    frames = [
+        outcome_rows(attack, eps, round(value * images / 100), images).assign(source=source, target=target)
+        for (source, target, attack, eps), value in accuracy.items()
+    ]
+    pd.concat(frames).drop(columns="mse").to_parquet(path.with_suffix(".parquet"), index=False)
     rows = [(*where, images, value) for where, value in accuracy.items()]
     pd.DataFrame(rows, columns=["source", "target", "attack", "eps", "images", "accuracy"]).to_csv(path, index=False)
 
@@ -273,4 +308,8 @@ def make_model(data: Path, model: tuple[str, str, str], own: dict[str, Any], mea
         pd.concat([frame, *noise]).to_parquet(folder / "outcomes.parquet", index=False)
     standing = [max(0, int(strength(method, "pgd") / 100 * images) - i) for i in range(4)]
     write_verdict(data / "verdict" / Path(*model), images, clean=counts["clean", 0.0], standing=standing, eps=eps0)
+    if "pcl" in method or "hcp" in method:
+        right = int(0.96 * images), standing[-1] + 9, standing[-1]
+        member = (images // 2, int(0.8 * images)) if "hcp" in method else None
+        write_prototypes(data / "verdict" / Path(*model), images, right=right, member=member, eps=eps0)
     write_features(folder, images, {f"layer{i}": 0.15 * i**2 * (1 if "pcl" in method else 0.4) for i in range(1, 6)})

@@ -12,6 +12,7 @@ from pipeline.attacks.fab import fab
 from pipeline.attacks.fgsm import fgsm
 from pipeline.attacks.mim import mim
 from pipeline.attacks.pgd import pgd
+from pipeline.attacks.spsa import spsa
 from pipeline.attacks.square import square
 
 ATTACKS: dict[str, Callable[..., Tensor]] = {
@@ -23,5 +24,6 @@ ATTACKS: dict[str, Callable[..., Tensor]] = {
     "fgsm": fgsm,
     "mim": mim,
     "pgd": pgd,
+    "spsa": spsa,
     "square": square,
 }

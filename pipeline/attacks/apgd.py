@@ -8,8 +8,8 @@ from annotated_types import Ge, Gt, Lt
 from torch import Generator, Tensor, nn
 
 from pipeline.attacks.objective import Aimed, Objective, cross_entropy, targeted_dlr, wrong_classes
-from pipeline.attacks.steps import Done, evaluating, no_progress
-from pipeline.attacks.tries import Tries, Try, best_of_each, logits_of
+from pipeline.attacks.steps import Done, evaluating, no_progress, slope
+from pipeline.attacks.tries import Tries, Try, best_of_each
 
 Norm = Literal["linf", "l2"]
 
@@ -110,7 +110,7 @@ def _restarted(
     x_adv, highest = x.clone(), x.new_full((len(x),), -torch.inf)
     gaps = torch.tensor(_checkpoints(steps), device=x.device)
     with evaluating(model):
-        logits = logits_of(model, x, batch_size)
+        logits = _judged(model, x, y, objective, batch_size)
         active = logits.argmax(1) == y
         aims = wrong_classes(logits, y)[:, :targets]
         tries = Tries(active, aims, restarts, lambda _: random_point(x, eps, norm, generator), done)
@@ -135,6 +135,12 @@ def _restarted(
             if len(more.row):
                 climb = Climb(*map(torch.cat, zip(climb, _begin(more, eps), strict=True)))
     return x_adv
+
+
+def _judged(model: nn.Module, x: Tensor, y: Tensor, objective: Aimed, batch_size: int | None) -> Tensor:
+    """The logits (B, K) that the objective returns: they say whether an image is right, at the start as at every step."""
+    size = batch_size or len(x)
+    return torch.cat([objective(model, *part, part[1])[1] for part in zip(x.split(size), y.split(size), strict=True)])
 
 
 class Climb(NamedTuple):
@@ -215,7 +221,7 @@ def _evaluate(model: nn.Module, x: Tensor, y: Tensor, target: Tensor, objective:
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         value, logits = objective(model, x, y, target)
-        return value.detach(), torch.autograd.grad(value.sum(), x, materialize_grads=True)[0], logits.argmax(1) == y
+        return value.detach(), slope(value, x), logits.argmax(1) == y
 
 
 def _direction(grad: Tensor, norm: Norm) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn
 
 from pipeline.attacks.apgd import Norm, length, random_point
 from pipeline.attacks.objective import Aimed, targeted_margin, wrong_classes
-from pipeline.attacks.steps import Done, evaluating, no_progress
+from pipeline.attacks.steps import Done, evaluating, no_progress, slope
 from pipeline.attacks.tries import Tries, Try, best_of_each, logits_of
 
 Stop = Literal["never", "sample"]
@@ -121,7 +121,7 @@ def _plane(model: nn.Module, x: Tensor, y: Tensor, target: Tensor, objective: Ai
         rows = torch.arange(len(x), device=x.device)
         preference = logits[rows, target] - logits[rows, y]
         value = torch.where(value.sign() == preference.sign(), value, preference)
-        return value.detach(), torch.autograd.grad(value.sum(), x, materialize_grads=True)[0]
+        return value.detach(), slope(value, x)
 
 
 def project_onto_plane(x: Tensor, w: Tensor, gap: Tensor, norm: Norm) -> Tensor:

@@ -36,6 +36,17 @@ def dlr(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return lead(logits, y) / (first - third + NO_ZERO), logits
 
 
+def expected(objective: Objective, draws: int) -> Objective:
+    """The mean of an objective over `draws` forwards, for a model that answers by chance: expectation over transformation, EOT
+    (Athalye et al., arXiv:1802.00420, section 4.2)."""
+
+    def mean(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        values, logits = zip(*(objective(model, x, y) for _ in range(draws)), strict=True)
+        return torch.stack(values).mean(0), torch.stack(logits).mean(0)
+
+    return mean
+
+
 OF_MODEL_ONLY = frozenset({cross_entropy, margin, dlr})  # objectives that depend on their arguments alone
 
 

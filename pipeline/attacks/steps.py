@@ -58,9 +58,15 @@ def _gradient(model: nn.Module, x: Tensor, y: Tensor, objective: Objective) -> t
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         value, logits = objective(model, x, y)
-        if not value.requires_grad:  # x plays no part
-            return torch.zeros_like(x), logits.detach()
-        return torch.autograd.grad(value.sum(), x, materialize_grads=True)[0], logits.detach()
+        return slope(value, x), logits.detach()
+
+
+def slope(value: Tensor, x: Tensor) -> Tensor:
+    """d value / d x, (B,) and (B, C, H, W) -> (B, C, H, W): zero where autograd knows no way from x to the value (detached, argmax,
+    argsort) and where what it finds is not a number."""
+    if not value.requires_grad:
+        return torch.zeros_like(x)
+    return torch.autograd.grad(value.sum(), x, materialize_grads=True)[0].nan_to_num(nan=0.0)
 
 
 def ball(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,5 @@
 """What a model itself says of masked gradients (Athalye et al., arXiv:1802.00420, section 3.1; Carlini et al., arXiv:1902.06705,
-section 4): plain numbers, which pipeline/reporting/verdict/masking.py judges."""
+section 4): plain numbers, which signs.py judges."""
 
 from functools import partial
 
@@ -19,14 +19,15 @@ RANDOM = 1e-4  # of the spread of the logits: the rounding of float32, which may
 DIRECTIONS = 10
 SPREAD = 10.0  # of rescaled logits: from about 17 on float32 rounds the probability of a label to 1
 STEPS, REL_STEP_SIZE = 20, 0.1  # of PGD
+SUM = 1e-3  # of probabilities, from 1
 
 
 def masking_numbers(
     model: nn.Module, images: Tensor, labels: Tensor, eps: float, *, batch_size: int, seed: int
 ) -> dict[str, float]:
     """images: (N, C, H, W) in [0, 1], labels: (N,) -> `images`, N, and % of them: `zero_gradient`, `flat_gradient`,
-    `random_forward` as the functions below, and what is right under l-inf PGD from one random point on `cross_entropy` and on
-    cross entropy of `rescaled` logits. The ranks do batches by turns."""
+    `random_forward`, `probabilities` and `log_probabilities` as the functions below, and what is right under l-inf PGD from one
+    random point on `cross_entropy` and on cross entropy of `rescaled` logits. The ranks do batches by turns."""
     xs, ys = images.split(batch_size), labels.split(batch_size)
 
     def work(number: int) -> tuple[Tensor, ...]:
@@ -37,10 +38,11 @@ def masking_numbers(
             right_under_pgd(model, x, y, eps, cross_entropy, generator=generator.manual_seed(seed + number)),
             right_under_pgd(model, x, y, eps, rescaled, generator=generator.manual_seed(seed + number)),
             random_forward(model, x),
+            *as_probabilities(model, x),
         )
         return tuple(mask.long() for mask in masks)
 
-    names = ("zero_gradient", "flat_gradient", "cross_entropy", "rescaled", "random_forward")
+    names = ("zero_gradient", "flat_gradient", "cross_entropy", "rescaled", "random_forward", "probabilities", "log_probabilities")
     found = map_over_ranks(work, [len(x) for x in xs], (labels[:0],) * len(names))
     return {"images": len(images), **{name: 100 * int(n.sum()) / len(images) for name, n in zip(names, found, strict=True)}}
 
@@ -100,3 +102,13 @@ def random_forward(model: nn.Module, x: Tensor) -> Tensor:
         one, other = model(x), model(x)
     differs: Tensor = (one - other).abs().amax(1) > RANDOM * (one.amax(1) - one.amin(1))
     return differs
+
+
+@torch.no_grad()
+def as_probabilities(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Whether the outputs are probabilities, which AutoAttack's authors warn of (none below 0, 1 in sum), and whether they are
+    logarithms of some. Those are logits shifted: cross entropy and DLR are the same on both, so they are no sign of masking."""
+    with evaluating(model):
+        outputs = model(x).double()
+    sums, logs = (outputs.sum(1) - 1).abs() < SUM, outputs.logsumexp(1).abs() < SUM
+    return (outputs >= 0).all(1) & sums, (outputs <= SUM).all(1) & logs

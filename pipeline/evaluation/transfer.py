@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from torch import Tensor, nn
 
-from pipeline.evaluation.robustness import Trial, Victim, attacked, predict_over_ranks, progress
+from pipeline.evaluation.robustness import Trial, Victim, attacked, outcome_rows, predict_over_ranks, progress
 
 
 def transfer(
@@ -18,16 +18,31 @@ def transfer(
     seed: int,
 ) -> pd.DataFrame:
     """Runs every trial of `plan` once on each source and lets each target judge the images. images: (N, C, H, W) in [0, 1],
-    labels: (N,) -> a row per source, trial and target: source, target, attack, eps, images (how many), accuracy (of the target, %).
+    labels: (N,) -> a row per source, trial, target and image: source, target, then as `measure` returns them, without mse.
 
     Each trial draws from a generator of its own, so that more of them change no other.
     """
-    rows = []
+    names = (sources, targets, dict.fromkeys(trial.attack for trial in plan))
+    by_source, by_target, by_attack = (pd.CategoricalDtype(list(known)) for known in names)  # millions of rows at times
+    frames = []
     with progress(len(sources) * sum(len(images[: trial.images]) for trial in plan)) as bar:
         for source, victim in sources.items():
             for trial in plan:
                 x_adv, _ = attacked(victim, images, labels, trial, seed=seed, bar=bar)
                 for target, judge in targets.items():
-                    right = predict_over_ranks(judge, x_adv, batch_size=trial.batch_size) == labels[: trial.images]
-                    rows.append((source, target, trial.attack, trial.eps, len(x_adv), 100 * right.double().mean().item()))
-    return pd.DataFrame(rows, columns=["source", "target", "attack", "eps", "images", "accuracy"])
+                    prediction = predict_over_ranks(judge, x_adv, batch_size=trial.batch_size)
+                    rows = outcome_rows(trial, images[: trial.images], labels[: trial.images], x_adv, prediction)
+                    rows = rows.drop(columns="mse")
+                    rows.insert(0, "source", source)
+                    rows.insert(1, "target", target)
+                    frames.append(rows.astype({"source": by_source, "target": by_target, "attack": by_attack}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def accuracies(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """outcomes: of `transfer` -> a row per source, trial and target: source, target, attack, eps, images (how many), accuracy (of
+    the target, %)."""
+    keys = ["source", "attack", "eps", "target"]
+    table = outcomes.groupby(keys, sort=False, observed=True).agg(images=("image", "size"), accuracy=("correct", "mean"))
+    table = table.reset_index().astype(dict.fromkeys(("source", "target", "attack"), str))
+    return table.assign(accuracy=100 * table["accuracy"])[["source", "target", "attack", "eps", "images", "accuracy"]]

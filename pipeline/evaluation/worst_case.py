@@ -17,20 +17,30 @@ it has made before."""
 
 
 def worst_case_in_sequence(
-    name: str, images: Tensor, labels: Tensor, prediction: Tensor, parts: Sequence[Trial], run: Run
+    name: str,
+    images: Tensor,
+    labels: Tensor,
+    prediction: Tensor,
+    parts: Sequence[Trial],
+    run: Run,
+    *,
+    confirm: Sequence[Trial] = (),
+    stands: Callable[[Tensor, Tensor], Tensor] = torch.eq,
 ) -> tuple[pd.DataFrame, Tensor]:
-    """Every part on the images that those before it have left right. images: (N, C, H, W) in [0, 1], labels: (N,);
-    prediction: (N,) what the model makes of the images as they are.
+    """Every part on the images that those before it have left right; then, where more than chance is left, those of `confirm`.
+    images: (N, C, H, W) in [0, 1], labels: (N,); prediction: (N,) what the model makes of the images as they are.
 
     Returns rows as `measure` does, of each part those of the images it ran on, then a row per image under `name`, which holds what
     the part that broke it did, or the last part where none has; and the images (N, C, H, W) of these. Each part has one eps.
+    stands: of predictions and labels, which images are not broken.
     """
     x_worst, active = images.clone(), torch.arange(len(images), device=images.device)
     last = outcome_rows(parts[0], images, labels, images, prediction)
     frames = []
-    for part in parts:
-        active = active[prediction == labels[active]]
-        if not len(active):
+    chance = int(labels.bincount().max())
+    for part in [*parts, *confirm]:
+        active = active[stands(prediction, labels[active])]
+        if not len(active) or (part in confirm[:1] and len(active) <= chance):
             break
         x, y = images[active], labels[active]
         x_adv, prediction = run(part, x, y)

@@ -13,7 +13,8 @@ from pipeline.attacks.mim import mim
 from pipeline.attacks.objective import joint, joint_targeted
 from pipeline.data.image_set import load_splits
 from pipeline.evaluation.robustness import Trial, attackable, clean_features, measure, noise_trials, summary_metrics, trials
-from pipeline.jobs.learner import load_model, test_images
+from pipeline.jobs.learner import model_of, test_images
+from pipeline.jobs.prototypes import judge_prototypes
 from pipeline.jobs.trials import cw_trials, named_attacks
 from pipeline.jobs.verdict import judge_model
 from pipeline.params.items import AttackItem, item_file
@@ -25,18 +26,21 @@ from pipeline.tracking.store import Settings
 from pipeline.training.criterion import Criterion
 
 Arrays = dict[str, np.ndarray]
+UNDEFENDED = "softmax"  # trained by stage pretrain, for every data set and seed
 
 
 def attack_model(item: AttackItem, seed: int, tracking: Settings) -> None:
     """Writes into data/attacks/DATASET/METHOD/SEED: outcomes.parquet (a row per attack, eps and test image), images.npz (the first
     adversarial images, as many as the item keeps), features.npz (features of the clean test images, by layer) and run.json (what
-    MLflow is told); and the verdict into data/verdict/DATASET/METHOD/SEED, see `judge_model`."""
+    MLflow is told); and the verdict into data/verdict/DATASET/METHOD/SEED, see `judge_model` and `judge_prototypes`."""
     dataset, method = item.dataset, item.method
     device = set_up_device(item.compute.device, item.compute.threads)
     images_file, model_file = Path("data", f"{dataset}.npz"), Path("models", dataset, method, f"{seed}.pt")
     splits = load_splits(images_file)
-    network, criterion, made_with = load_model(model_file, device)
-    key = content_key([item_file(dataset, "attack", method), images_file, model_file], seed, device.type)
+    network, criterion, made_with = model_of(dataset, method, seed, splits, device)
+    sibling_file = Path("models", dataset, UNDEFENDED, f"{seed}.pt")
+    inputs = [item_file(dataset, "attack", method), images_file, model_file, sibling_file]
+    key = content_key([path for path in inputs if path.exists()], seed, device.type)
     check_same("what is attacked", key)
     folder, unfinished = Path("data/attacks", dataset, method, str(seed)), kept_work("attack", dataset, method, seed)
     with track(
@@ -55,7 +59,18 @@ def attack_model(item: AttackItem, seed: int, tracking: Settings) -> None:
         if is_main():
             features = clean_features(network, images, batch_size=item.batch_size)
             _write(folder, outcomes, features, examples, labels.cpu().numpy())
-        verdict = judge_model(item, seed, network=network, criterion=criterion, splits=splits, unfinished=unfinished / key)
+        sibling = model_of(dataset, UNDEFENDED, seed, splits, device)[0] if sibling_file.exists() else None
+        verdict = judge_model(
+            item,
+            seed,
+            network=network,
+            criterion=criterion,
+            splits=splits,
+            unfinished=unfinished / key,
+            papers=outcomes,
+            sibling=sibling,
+        )
+        verdict |= judge_prototypes(item, seed, network=network, criterion=criterion, splits=splits, unfinished=unfinished / key)
         run.log(summary_metrics(outcomes) | verdict)
     if is_main():
         shutil.rmtree(unfinished, ignore_errors=True)  # with what other params had left unfinished
@@ -92,4 +107,4 @@ def _write(folder: Path, outcomes: pd.DataFrame, features: Arrays, kept: Arrays,
         with atomic_path(folder / name) as path:
             np.savez(path, **dict[str, Any](content))
     with atomic_path(folder / "outcomes.parquet") as path:
-        outcomes.to_parquet(path, index=False)
+        outcomes.to_parquet(path, index=False, write_page_checksum=True)

@@ -29,7 +29,8 @@ from pipeline.training.adversary import clean_only
 from pipeline.training.loop import autocast, run_epoch
 
 BATCHES = 20  # of training images, at most that many a try
-SECONDS, TRY = 5.0, 1.0  # of tries for one figure, and of one try
+SECONDS, TRY = 4.0, 0.5  # of tries for one figure, and of one try
+EPS = 0.03
 DVC_START = 1.0  # seconds an item: DVC's own start and lock file
 RECORD = 0.6  # and a run in MLflow
 ROOT = Path(__file__).parents[2]
@@ -51,7 +52,7 @@ class Case(NamedTuple):
 
 class Speed(NamedTuple):
     """Seconds an image: a training step, a gradient in adversarial training, one in attacks, a forward. `flops` of a forward;
-    `width` of all features together; `memory`: the most bytes that this process has held (on a GPU: has held there)."""
+    `width` of all features together; `memory`: the most bytes that the process has held (on a GPU: has held there)."""
 
     step: float
     training_gradient: float
@@ -64,41 +65,37 @@ class Speed(NamedTuple):
 
 
 def calibrate(case: Case, compute: Compute, attack_compute: Compute) -> Speed:
-    """compute: of training. Takes about half a minute for a large network."""
+    """compute: of training. To be called in a process of its own, which then has the memory, and the page faults, of an item."""
     recipe = Recipe.model_validate_json(case.recipe)
     device = set_up_device(compute.device, compute.threads)
     splits = _random_splits(case, recipe.batch_size)
     learner, batches = new_learner(recipe, splits, device, seed=0), recipe_batches(recipe, splits, device)
     network, generator, silent = learner.network, learner.generator, tqdm(file=io.StringIO())
-    x, y = next(batches(generator))
-    images, labels = test_images(splits, "all", device)
+    (x, y), (images, labels) = next(batches(generator)), test_images(splits, "all", device)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network.eval()(images[:1])
+    victim = attackable(network, images, attack_compute.precision)
+    adversaries = [recipe_adversary(_with_pgd(recipe, steps)) for steps in range(BATCHES + 1)]
 
-    def train(steps: int) -> None:
-        run_epoch(learner, islice(batches(generator), steps), clean_only, compute.precision, silent, gamma=0.0)
+    def attack(steps: int) -> None:
+        pgd(victim.twin, images, labels, EPS, steps=steps, rel_step_size=0.25, generator=generator)
 
-    adversaries = {steps: recipe_adversary(_with_pgd(recipe, steps)) for steps in range(1, BATCHES + 1)}
+    def predict(times: int) -> None:
+        for _ in range(times):
+            predict_logits(victim.twin, images, batch_size=len(images))
 
     def attack_in_training(steps: int) -> None:
         with autocast(device, compute.precision):
             adversaries[steps](network, x, y, generator)
 
-    step = _seconds(train, device) / len(x)
-    victim = attackable(network, images, attack_compute.precision)
-
-    def attack(steps: int) -> None:
-        pgd(victim.twin, images, labels, 0.03, steps=steps, rel_step_size=0.25, generator=generator)
-
-    def forward(times: int) -> None:
-        for _ in range(times):
-            predict_logits(victim.model, images, batch_size=len(images))
+    def train(steps: int) -> None:
+        run_epoch(learner, islice(batches(generator), steps), clean_only, compute.precision, silent, gamma=0.0)
 
     return Speed(
-        step,
-        training_gradient=_seconds(attack_in_training, device) / len(x),
         gradient=_seconds(attack, device) / len(images),
-        forward=_seconds(forward, device) / len(images),
+        forward=_seconds(predict, device) / len(images),
+        training_gradient=_seconds(attack_in_training, device) / len(x),
+        step=_seconds(train, device) / len(x),
         parameters=sum(tensor.numel() for tensor in network.state_dict().values()),
         width=sum(network.dims.values()),
         flops=float(counter.get_total_flops()),
@@ -118,7 +115,7 @@ def process_start(*, training: bool) -> float:
 
 def _with_pgd(recipe: Recipe, steps: int) -> Recipe:
     attack = AttackChoice.model_validate({"name": "pgd", "steps": steps, "rel_step_size": 0.25})
-    return recipe.model_copy(update={"adversary": Adversary(clean_share=0, eps=(0.03, 0.03), labels="true", attack=attack)})
+    return recipe.model_copy(update={"adversary": Adversary(clean_share=0, eps=(EPS, EPS), labels="true", attack=attack)})
 
 
 def _random_splits(case: Case, batch_size: int) -> Splits:
@@ -144,12 +141,10 @@ def _seconds(work: Callable[[int], object], device: torch.device) -> float:
             torch.cuda.synchronize()
         return (clock() - start) / count
 
-    timed(2)  # to warm up; a GPU records at the second
-    end = time.perf_counter() + SECONDS
-    tries = [timed(1)]
-    count = max(1, min(BATCHES, int(TRY / tries[0])))
-    while time.perf_counter() < end:
-        tries.append(timed(count))
+    end, tries = time.perf_counter() + SECONDS, list[float]()
+    first = timed(2 if device.type == "cuda" else 1)  # to warm up; a GPU records at the second
+    while not tries or time.perf_counter() < end:
+        tries.append(timed(max(1, min(BATCHES, int(TRY / first)))))
     return median(tries)
 
 

@@ -18,7 +18,7 @@ from pipeline.models.ensemble import Ensemble
 from pipeline.models.network import Network
 from pipeline.models.replayed import replayed
 from pipeline.params.items import Recipe
-from pipeline.runtime.checkpoint import load_state
+from pipeline.runtime.checkpoint import check_finite, check_params, load_state
 from pipeline.runtime.distributed import world_size
 from pipeline.training.adversary import Adversary, attacked_in_parts, clean_only, mixed_with_attacked
 from pipeline.training.criterion import Criterion, build_criterion
@@ -144,9 +144,10 @@ def test_images(splits: Splits, images: str | int, device: torch.device) -> tupl
     return to_float(pixels), labels
 
 
-def load_model(path: str | Path, device: torch.device) -> tuple[Network, Criterion, dict[str, Any]]:
+def load_model(path: str | Path, device: torch.device, **wanted: str | int) -> tuple[Network, Criterion, dict[str, Any]]:
     """A trained network, its criterion with the prototypes, and the params that made them, from the model file alone. Raises
-    ValueError as load_state, and for a file that this code cannot build a model from."""
+    ValueError as load_state, for other params than `wanted`, for numbers that are not finite, and for a file that this code cannot
+    build a model from."""
     state = load_state(path, device)
     try:
         params, recipe = state["params"], state["params"]["recipe"]
@@ -161,4 +162,14 @@ def load_model(path: str | Path, device: torch.device) -> tuple[Network, Criteri
     except (KeyError, TypeError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{path} was made by another version of this code ({reason}); `dvc repro` makes it anew") from None
+    check_params(path, params, **wanted)
+    check_finite(path, {part: state[part] for part in ("network", "criterion")})
     return network.to(device).to(memory_format=torch.channels_last), criterion.to(device), dict(params)
+
+
+def model_of(
+    dataset: str, method: str, seed: int, splits: Splits, device: torch.device
+) -> tuple[Network, Criterion, dict[str, Any]]:
+    """`load_model` of models/DATASET/METHOD/SEED.pt, which must be that model, for images as those of `splits`."""
+    wanted = {"classes": len(splits.classes), "channels": len(splits.mean)}
+    return load_model(f"models/{dataset}/{method}/{seed}.pt", device, dataset=dataset, method=method, seed=seed, **wanted)

@@ -2,7 +2,10 @@
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
 from typing import Any
 
 import pandas as pd
@@ -12,8 +15,8 @@ from pipeline.jobs.calibration import DVC_START, Case, Speed, calibrate, process
 from pipeline.jobs.plan import Items, Task, tasks
 from pipeline.params.items import AttackItem, Compute, TrainItem
 
-PASSES = {"step": 3, "training_gradient": 2, "gradient": 2, "forward": 1}  # in FLOPs of a forward: a backward to weights and
-# images is two, to the images alone one
+# In FLOPs of a forward: a backward to weights and images is two, to the images alone one
+PASSES = {"step": 3, "training_gradient": 2, "gradient": 2, "forward": 1}
 ALONE = ("items", "cost", "tables", "figures", "cards", "report")  # stages that run by themselves in `make repro` too
 PARTS = {"pretrain": "train", "finetune": "train", "sources": "train", "attack": "attack"}
 SUMS = {"items": "nunique", "steps": "sum", "gradients": "sum", "forwards": "sum", "flops": "sum", "hours": "sum"}
@@ -26,9 +29,13 @@ def make_plan(items: Items, jobs: int) -> Plan:
     compute = next(item.compute for item in items.values() if isinstance(item, TrainItem))
     attack_compute = next(item.compute for item in items.values() if isinstance(item, AttackItem))
     cases, speeds = list(dict.fromkeys(task.case for task in counted if task.case)), {}
-    for number, case in enumerate(cases, 1):
-        print(f"calibrating {number}/{len(cases)}: {case.name()}", file=sys.stderr, flush=True)
-        speeds[case] = calibrate(case, compute, attack_compute)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as processes:
+        for number, case in enumerate(cases, 1):
+            print(f"calibrating {number}/{len(cases)}: {case.name()}", file=sys.stderr, flush=True)
+            try:
+                speeds[case] = processes.submit(calibrate, case, compute, attack_compute).result()
+            except BrokenProcessPool:
+                raise ValueError(f"{case.name()}: the process was killed; does it need more memory than there is?") from None
     starts = {"training": process_start(training=True), "attack": process_start(training=False), "other": DVC_START}
     return summed_up(counted, speeds, starts, compute, jobs)
 
@@ -65,21 +72,18 @@ def summed_up(
 
 def as_text(plan: Plan) -> str:
     total, disk = plan["total"], plan["total"]["disk"]
-    if total["device"] == "GPU":
-        beside = "no sooner with several jobs, which share the GPU"
-    else:
-        beside = f"{_hours(total['hours_side_by_side'])} with {total['jobs']} jobs, {total['at_once']} at once on as many cores"
-    parts = [_table(plan[name]) for name in ("stages", "methods", "datasets", "networks")]
+    many = f"{_hours(total['hours_side_by_side'])} with {total['jobs']} jobs, {total['at_once']} at once, each on a core of its own"
+    if total["at_once"] == 1:
+        many = "no less with more jobs, which share the " + ("GPU" if total["device"] == "GPU" else "cores")
     closing = [
-        f"Time: {_hours(total['hours'])} one after the other; {beside}. Downloads come to it.",
-        f"Disk: {_bytes(sum(disk.values()))}: "
-        + ", ".join(f"{name} {_bytes(size)}" for name, size in disk.items())
-        + ". DVC's cache "
-        "takes as much again where the file system cannot share blocks.",
-        f"Memory of the largest process: {_bytes(total['memory'])}{' on the GPU' if total['device'] == 'GPU' else ''}.",
-        "Gradients are at the image, in attacks. Attacks stop at images that are misclassified: how many are, is an estimate.",
+        f"Time: {_hours(total['hours'])} one after the other; {many}. Downloads come to it.",
+        f"Disk: {_scaled(sum(disk.values()))}B ({', '.join(f'{name} {_scaled(size)}B' for name, size in disk.items())}), and as "
+        "much again in DVC's cache where the file system does not share blocks.",
+        f"Memory of the largest process: {_scaled(total['memory'])}B{' on the GPU' if total['device'] == 'GPU' else ''}.",
+        "Steps: forward, backward, update. Gradients: forward and backward to the image, in attacks. Attacks stop at images that "
+        "are misclassified; how soon is an estimate from the digits.",
     ]
-    return "\n\n".join([*parts, "\n".join(closing)])
+    return "\n\n".join([*(_table(plan[name]) for name in ("stages", "methods", "datasets", "networks")), "\n".join(closing)])
 
 
 def _row(task: Task, speed: Speed | None) -> dict[str, Any]:
@@ -103,57 +107,37 @@ def _records(rows: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Numbers as people read them, by the name of their column."""
     table, shown = pd.DataFrame(rows), {}
-    for name in table:
-        text, head = FORMATS.get(str(name), (str, name))
-        shown[head] = table[name].map(text)
+    for column in map(str, table):
+        heading, text = FORMATS.get(column, (column, str))
+        shown[heading] = table[column].map(text)
     return str(pd.DataFrame(shown).to_markdown(index=False, disable_numparse=True))
 
 
 def _hours(hours: float) -> str:
-    if hours >= 0.1:
+    if hours >= 1:
         return f"{hours:,.1f} h"
     return f"{60 * hours:.1f} min" if hours >= 1 / 60 else f"{3600 * hours:.1f} s"
 
 
-def _scaled(number: float, unit: str) -> str:
+def _scaled(number: float) -> str:
+    """With the letter that its unit begins with."""
     for prefix in ("", "k", "M", "G", "T"):
         if number < 1000:
-            return f"{number:.3g} {prefix}{unit}"
+            return f"{number:.3g} {prefix}"
         number /= 1000
-    return f"{number:,.3g} P{unit}"
+    return f"{_number(number)} P"
 
 
-def _bytes(count: float) -> str:
-    return _scaled(count, "B")
+def _number(number: float) -> str:
+    return f"{number:,.0f}" if number >= 100 or not number else f"{number:.3g}"
 
 
-def _flops(count: float) -> str:
-    return _scaled(count, "FLOP")
-
-
-def _millions(count: float) -> str:
-    return f"{count / 1e6:,.3g}"
-
-
-def _share(share: float) -> str:
-    return f"{100 * share:.1f} %"
-
-
-def _micro(seconds: float) -> str:
-    return f"{1e6 * seconds:,.0f}"
-
-
-FORMATS = {
-    **{"steps": (_millions, "M training steps"), "gradients": (_millions, "M gradients"), "forwards": (_millions, "M forwards")},
-    **{name: (_hours, name) for name in ("hours", "train", "attack", "other")},
-    "share": (_share, "share"),
-    "flops": (_flops, "FLOPs"),
-    "step": (_micro, "training step, us"),
-    "training_gradient": (_micro, "gradient in training, us"),
-    "gradient": (_micro, "gradient, us"),
-    "forward": (_micro, "forward, us"),
-    "parameters": (_millions, "M parameters"),
-    "memory": (_bytes, "memory"),
+FORMATS: dict[str, tuple[str, Callable[[Any], str]]] = {  # column: its heading and how it is written
+    "flops": ("FLOPs", lambda count: _scaled(count) + "FLOP"),
+    "share": ("share", lambda share: f"{100 * share:.1f} %"),
+    "memory": ("memory", lambda count: _scaled(count) + "B"),
+    **{name: (f"million {name}", lambda count: _number(count / 1e6)) for name in ("steps", "gradients", "forwards", "parameters")},
+    **{name: (name, _hours) for name in ("hours", "train", "attack", "other")},
+    **{name: (f"{name.replace('_', ' ')}, us", lambda seconds: _number(1e6 * seconds)) for name in PASSES},
 }

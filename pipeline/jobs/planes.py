@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from pipeline.attacks import ATTACKS
@@ -12,6 +13,7 @@ from pipeline.data.image_set import Splits, load_splits
 from pipeline.evaluation.robustness import Trial, attackable, attacked, clean_features, predict, progress
 from pipeline.jobs.learner import new_learner, test_images, train
 from pipeline.params.items import PlanesItem, item_file
+from pipeline.runtime.checkpoint import load_state, save_state
 from pipeline.runtime.device import set_up_device
 from pipeline.runtime.distributed import is_main
 from pipeline.runtime.files import atomic_path, content_key, kept_work
@@ -41,10 +43,9 @@ def _train_plane(item: PlanesItem, method: str, splits: Splits, folder: Path) ->
     wanted = sorted({epoch for epoch in item.epochs if epoch < recipe.epochs} | {recipe.epochs})
 
     def keep(row: Row, _: float | None) -> None:
-        path = folder / f"{int(row['epoch'])}.npz"
+        path = folder / f"{int(row['epoch'])}.pt"
         if is_main() and row["epoch"] in wanted and not path.exists():
-            with atomic_path(path) as part:
-                np.savez(part, **_look(learner, images, item.batch_size))  # type: ignore[arg-type]
+            save_state(path, {name: torch.from_numpy(values) for name, values in _look(learner, images, item.batch_size).items()})
 
     about = {"recipe": recipe.model_dump(mode="json"), "seed": item.seed}
     train(learner, recipe, splits, precision=item.compute.precision, checkpoint=folder / "last.pt", params=about, on_epoch=keep)
@@ -54,7 +55,11 @@ def _train_plane(item: PlanesItem, method: str, splits: Splits, folder: Path) ->
         twins, _ = attacked(victim, images, labels, trial, seed=item.seed, bar=bar)
     if not is_main():
         return
-    y, looks = labels.cpu().numpy(), [dict(np.load(folder / f"{epoch}.npz")) for epoch in wanted]
+    y, kept = labels.cpu().numpy(), [folder / f"{epoch}.pt" for epoch in wanted]
+    try:
+        looks = [{name: values.numpy() for name, values in load_state(path).items()} for path in kept]
+    except ValueError as error:  # an epoch that is over cannot be looked at again
+        raise ValueError(f"{str(error).partition(';')[0]}; delete the folder {folder}, and training begins anew") from None
     arrays = _stack(looks, _look(learner, twins, item.batch_size), y)
     with atomic_path(Path("data/planes", item.dataset, f"{method}.npz")) as part:
         np.savez(part, epochs=np.array(wanted), label=y, eps=np.array(trial.eps), **arrays)  # type: ignore[arg-type]

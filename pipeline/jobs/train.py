@@ -30,7 +30,7 @@ def train_model(item: TrainItem, seed: int, tracking: Settings) -> None:
     learner = new_learner(recipe, splits, device, seed)
     if recipe.init == "softmax":
         inputs.append(Path("models", dataset, "softmax", f"{seed}.pt"))
-        load_weights(learner.network, inputs[2], device)
+        load_weights(learner.network, inputs[2], device, dataset=dataset, method="softmax", seed=seed)
     key = content_key(inputs, seed, device.type)
     check_same("what training follows from", key)
     about = {"dataset": dataset, "method": method, "seed": seed, "recipe": recipe.model_dump(mode="json")}

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from pipeline.data.image_set import load_splits
 from pipeline.evaluation.robustness import attackable, trials
-from pipeline.evaluation.transfer import transfer
-from pipeline.jobs.learner import load_model, test_images
+from pipeline.evaluation.transfer import accuracies, transfer
+from pipeline.jobs.learner import model_of, test_images
 from pipeline.jobs.trials import cw_trials, named_attacks
 from pipeline.params.items import TransferItem
 from pipeline.runtime.device import set_up_device
@@ -14,16 +14,19 @@ from pipeline.runtime.files import atomic_path
 
 
 def transfer_attacks(item: TransferItem, seed: int) -> None:
-    """Writes data/transfer/DATASET/SEED.csv: accuracy in % of every method of the run, and of every source, on the images that each
-    attack makes on each source."""
+    """Writes data/transfer/DATASET/SEED.parquet: what every method of the run, and every source, makes of each image that each
+    attack makes on each source; and SEED.csv, accuracies in %."""
     dataset, device = item.dataset, set_up_device(item.compute.device, item.compute.threads)
-    images, labels = test_images(load_splits(f"data/{dataset}.npz"), item.images, device)
-    models = {name: load_model(f"models/{dataset}/{name}/{seed}.pt", device)[0] for name in item.targets}
+    splits = load_splits(f"data/{dataset}.npz")
+    images, labels = test_images(splits, item.images, device)
+    models = {name: model_of(dataset, name, seed, splits, device)[0] for name in item.targets}
     plan = trials(named_attacks(item.attacks), [item.eps], item.batch_size)
     plan += cw_trials(item.cw, [item.c], item.batch_size, item.cw_images)
     sources = {name: attackable(models[name], images, item.compute.precision) for name in item.sources}
-    table = transfer(sources, models, images, labels, plan, seed=seed)
+    outcomes = transfer(sources, models, images, labels, plan, seed=seed)
     if is_main():
+        with atomic_path(Path("data/transfer", dataset, f"{seed}.parquet")) as path:
+            outcomes.to_parquet(path, index=False, write_page_checksum=True)
         with atomic_path(Path("data/transfer", dataset, f"{seed}.csv")) as path:
-            table.round(4).to_csv(path, index=False)
+            accuracies(outcomes).round(4).to_csv(path, index=False)
     print(f"{dataset} {seed}: {len(sources)} sources, {len(models)} targets")

@@ -1,8 +1,7 @@
 """The second half of stage attack: AutoAttack, an attacker who knows the defence, and signs of masked gradients, on one model."""
 
-import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -10,22 +9,24 @@ from typing import Any, NamedTuple, get_args
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.attacks import ATTACKS
 from pipeline.attacks.apgd import Norm, apgd, apgd_targeted
+from pipeline.attacks.mim import mim
 from pipeline.attacks.objective import dlr, features, joint, joint_targeted, margin, targeted_margin
 from pipeline.attacks.pgd import pgd
+from pipeline.attacks.square import square
 from pipeline.data.batches import to_float
 from pipeline.data.image_set import ImageSet, Splits
 from pipeline.evaluation.centres import class_means
+from pipeline.evaluation.follow_up import made_on
 from pipeline.evaluation.masking import masking_numbers
 from pipeline.evaluation.robustness import (
     Attack,
     Trial,
     Victim,
     attackable,
-    attacked,
     clean_features,
     outcome_rows,
     predict_over_ranks,
@@ -33,35 +34,59 @@ from pipeline.evaluation.robustness import (
     summary_metrics,
 )
 from pipeline.evaluation.worst_case import worst_case_in_sequence, worst_case_of_all, worst_examples
+from pipeline.jobs.follow_up import Next, followed_up
 from pipeline.jobs.learner import on_device, test_images
+from pipeline.jobs.trials import attacked_once
 from pipeline.models.network import Network
 from pipeline.params.choices import AttackChoice
 from pipeline.params.items import AttackItem, VerdictSettings
-from pipeline.params.schema import Adaptive
-from pipeline.runtime.distributed import check_same, is_main
+from pipeline.params.measured import Adaptive
+from pipeline.runtime.distributed import is_main
 from pipeline.runtime.files import atomic_path
 from pipeline.training.criterion import Criterion
 
-ADAPTIVE = "adaptive"
+ADAPTIVE, SIBLING = "adaptive", "sibling"
 AUTOATTACK = {"linf": "autoattack", "l2": "autoattack_l2"}  # what outcomes call it
 
 
 def judge_model(
-    item: AttackItem, seed: int, *, network: Network, criterion: Criterion, splits: Splits, unfinished: Path
+    item: AttackItem,
+    seed: int,
+    *,
+    network: Network,
+    criterion: Criterion,
+    splits: Splits,
+    unfinished: Path,
+    papers: pd.DataFrame,
+    sibling: nn.Module | None,
 ) -> dict[str, float]:
     """Writes into data/verdict/DATASET/METHOD/SEED: outcomes.parquet (rows as in data/attacks; `autoattack` and `adaptive` are the
     worst cases, `autoattack/apgd_ce` and so on their parts), checks.json (signs of masked gradients, as measured), examples.npz
     (the worst adversarial images). Returns the figures. A killed run goes on after the last attack that was done, from the folder
-    `unfinished`."""
+    `unfinished`. papers: outcomes of the papers' attacks on the model; sibling: the undefended model of the same data set and seed,
+    whose images are shown to it."""
     verdict, device = item.verdict, next(network.parameters()).device
     images, labels = test_images(splits, item.images, device)
     count = len(images) if isinstance(verdict.images, str) else verdict.images
     images, labels = images[:count], labels[:count]
     centres = _centres(network, criterion, splits.train, item.batch_size)
     plan = _plan(verdict, item.pgd, criterion, centres, classes=network.classes, batch_size=item.batch_size)
+    if sibling is not None:
+        plan.adaptive.append(_sibling(attackable(sibling, images, item.compute.precision).twin, verdict, item.batch_size))
     victim = attackable(network, images, item.compute.precision)
-    outcomes, examples = _outcomes(plan, victim, images, labels, seed, unfinished, verdict.examples)
-    checks = masking_numbers(network, images, labels, verdict.eps, batch_size=item.batch_size, seed=seed)
+    outcomes, examples, checks = judge(
+        network,
+        victim,
+        images,
+        labels,
+        plan,
+        verdict.eps,
+        batch_size=item.batch_size,
+        seed=seed,
+        unfinished=unfinished,
+        examples=verdict.examples,
+        papers=papers,
+    )
     if is_main():
         classes = np.array(splits.classes, dtype=str)
         _write(Path("data/verdict", item.dataset, item.method, str(seed)), outcomes, checks, {**examples, "classes": classes})
@@ -69,22 +94,66 @@ def judge_model(
     return summary_metrics(on_all) | {f"check/{name}": value for name, value in checks.items()}
 
 
+def judge(
+    model: nn.Module,
+    victim: Victim,
+    images: Tensor,
+    labels: Tensor,
+    plan: "Plan",
+    eps: float,
+    *,
+    batch_size: int,
+    seed: int,
+    unfinished: Path,
+    examples: int,
+    papers: pd.DataFrame | None = None,
+) -> tuple[pd.DataFrame, dict[str, np.ndarray], dict[str, float]]:
+    """Any model, and what attacks see of it: all of `plan`, what an attack made being kept in the folder `unfinished`; the checks
+    at the l-inf strength `eps`; and what `plan` has for a model on which they warn. images: (N, C, H, W) in [0, 1], labels: (N,);
+    papers: outcomes that the checks go by besides -> outcomes by image, the worst examples, the checks' numbers."""
+    outcomes, worst = _outcomes(plan, victim, images, labels, seed, unfinished, examples)
+    numbers = masking_numbers(model, images, labels, eps, batch_size=batch_size, seed=seed)
+    if plan.then is not None:
+        by_scores = [part.attack for part in plan.autoattack["autoattack"] if getattr(part.run, "func", None) is square]
+        outcomes = followed_up(
+            outcomes,
+            numbers,
+            model,
+            victim,
+            images,
+            labels,
+            plan.then,
+            papers=papers,
+            square_parts=by_scores,
+            eps=eps,
+            batch_size=batch_size,
+            seed=seed,
+            folder=unfinished,
+        )
+    return outcomes, worst, numbers
+
+
 class Plan(NamedTuple):
     """autoattack: parts by the name of the whole; each runs on what those before it have left right. The others run on every
-    image."""
+    image. confirm: the parts of a second version, on what l-inf AutoAttack leaves where that is more than chance; then: what is
+    tried where a check warns."""
 
     autoattack: dict[str, list[Trial]]
     adaptive: list[Trial]
     others: list[Trial]
+    confirm: Sequence[Trial] = ()
+    then: Next | None = None
 
 
-def autoattack_parts(parts: Mapping[str, AttackChoice], eps: float, norm: Norm, *, classes: int, batch_size: int) -> list[Trial]:
-    """AutoAttack as params.yaml has it. With fewer than 4 classes, for which targeted DLR is not defined, the targeted APGD climbs
-    the difference of the two logits."""
+def autoattack_parts(
+    parts: Mapping[str, AttackChoice], eps: float, norm: Norm, *, classes: int, batch_size: int, name: str = ""
+) -> list[Trial]:
+    """AutoAttack as params.yaml has it, under `name` or the usual one. With fewer than 4 classes, for which targeted DLR is not
+    defined, the targeted APGD climbs the difference of the two logits."""
     own: dict[str, dict[str, Any]] = {"apgd_targeted": {"objective": targeted_margin}} if classes < 4 else {}
     return [
         Trial(
-            f"{AUTOATTACK[norm]}/{part}",
+            f"{name or AUTOATTACK[norm]}/{part}",
             eps,
             partial(ATTACKS[choice.name], norm=norm, **choice.options, **own.get(choice.name, {})),
             batch_size,
@@ -110,7 +179,7 @@ def _plan(
         for norm in get_args(Norm)
         if (eps := strengths[norm]) is not None
     }
-    knowing = _adaptive(verdict.adaptive, criterion, centres, classes)
+    knowing = adaptive_attacks(verdict.adaptive, criterion, centres, classes)
     adaptive = [Trial(f"{ADAPTIVE}/{name}", verdict.eps, attack, batch_size) for name, attack in knowing.items()]
     rel_step_size = pgd_choice.options["rel_step_size"]
     others = [
@@ -118,17 +187,34 @@ def _plan(
         for steps in verdict.steps
     ]
     most = partial(pgd, steps=max(verdict.steps), rel_step_size=rel_step_size, stop="sample")
-    return Plan(autoattack, adaptive, [*others, Trial("unbounded", 1.0, most, batch_size)])
+    return Plan(
+        autoattack,
+        adaptive,
+        [*others, Trial("unbounded", 1.0, most, batch_size)],
+        autoattack_parts(verdict.confirm, verdict.eps, "linf", classes=classes, batch_size=batch_size),
+        Next(verdict.follow_up, "linf", verdict.eps),
+    )
 
 
-def _adaptive(settings: Adaptive, criterion: Criterion, centres: Mapping[str, Tensor], classes: int) -> dict[str, Attack]:
-    """APGD on what this defence is made of. The loss's own value can be climbed where it hangs on one image alone."""
-    budget: dict[str, Any] = {"steps": settings.steps, "restarts": settings.restarts}
+def _sibling(twin: nn.Module, verdict: VerdictSettings, batch_size: int) -> Trial:
+    """Images made on the undefended model. MIM, which was made for transfer, and to the end: an image that only just fools that
+    model fools no other."""
+    attack = partial(mim, steps=max(verdict.steps), rel_step_size=0.1, decay=1.0)
+    return Trial(f"{ADAPTIVE}/{SIBLING}", verdict.eps, made_on(twin, attack), batch_size)
+
+
+def adaptive_attacks(
+    settings: Adaptive, criterion: Criterion, centres: Mapping[str, Tensor], classes: int, norm: Norm = "linf"
+) -> dict[str, Attack]:
+    """APGD on what this defence is made of. The loss's own value can be climbed where it hangs on one image alone. centres: as
+    `_centres` returns them; without any, no attack goes by the features."""
+    budget: dict[str, Any] = {"steps": settings.steps, "restarts": settings.restarts, "norm": norm}
     attacks: dict[str, Attack] = {
         "ce": partial(apgd, **budget),
         "dlr": partial(apgd, **budget, objective=dlr if classes >= 3 else margin),
-        "features": partial(apgd, **budget, objective=features(centres)),
     }
+    if centres:
+        attacks["features"] = partial(apgd, **budget, objective=features(centres))
     losses = dict(criterion.losses.items())
     if losses and all(loss.by_image for loss in losses.values()):
         attacks["joint"] = partial(apgd, **budget, objective=joint(losses))
@@ -151,31 +237,23 @@ def _outcomes(
     plan: Plan, victim: Victim, images: Tensor, labels: Tensor, seed: int, folder: Path, count: int
 ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """Rows of everything in `plan`, and the worst examples under l-inf AutoAttack. What an attack has made is kept in `folder`."""
-    trials = [*(part for parts in plan.autoattack.values() for part in parts), *plan.adaptive, *plan.others]
+    trials = [*(part for parts in plan.autoattack.values() for part in parts), *plan.confirm, *plan.adaptive, *plan.others]
     total = len(images) * len(trials)
     with progress(total) as bar:
 
         def run(trial: Trial, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-            path = folder / f"{trial.attack.replace('/', '-')}-{_digest(x, y)}.npy"
-            done = path.exists()
-            check_same("what an attack is given and whether it was done before", f"{path.name} {done}")
-            if done:
-                x_adv = torch.from_numpy(np.load(path)).to(x.device)
-                prediction = predict_over_ranks(victim.model, x_adv, batch_size=trial.batch_size)
-                bar.update(len(x))
-            else:
-                x_adv, prediction = attacked(victim, x, y, trial, seed=seed, bar=bar)
-                if is_main():
-                    with atomic_path(path) as part:
-                        np.save(part, x_adv.cpu().numpy())
+            made = attacked_once(victim, x, y, trial, seed=seed, folder=folder, bar=bar)
             bar.update(len(images) - len(x))  # those that need no attack any more
-            return x_adv, prediction
+            return made
 
         clean = Trial("clean", 0.0, lambda *_: images, max(trial.batch_size for trial in trials))
         prediction = predict_over_ranks(victim.model, images, batch_size=clean.batch_size)
         frames = [outcome_rows(clean, images, labels, images, prediction)]
         made = {
-            name: worst_case_in_sequence(name, images, labels, prediction, parts, run) for name, parts in plan.autoattack.items()
+            name: worst_case_in_sequence(
+                name, images, labels, prediction, parts, run, confirm=plan.confirm if name == AUTOATTACK["linf"] else ()
+            )
+            for name, parts in plan.autoattack.items()
         }
         frames += [rows for rows, _ in made.values()]
         bar.update(total - bar.n - len(images) * len([*plan.adaptive, *plan.others]))  # parts that nothing was left for
@@ -187,15 +265,10 @@ def _outcomes(
     return pd.concat(frames, ignore_index=True), examples
 
 
-def _digest(x: Tensor, y: Tensor) -> str:
-    """Of what an attack was given: on another device other images may have been left standing."""
-    return hashlib.sha256(x.cpu().numpy().tobytes() + y.cpu().numpy().tobytes()).hexdigest()[:12]
-
-
 def _write(folder: Path, outcomes: pd.DataFrame, checks: Mapping[str, float], examples: Mapping[str, np.ndarray]) -> None:
     with atomic_path(folder / "checks.json") as path:
         path.write_text(json.dumps(dict(checks), indent=2) + "\n")
     with atomic_path(folder / "examples.npz") as path:
         np.savez(path, **dict[str, Any](examples))
     with atomic_path(folder / "outcomes.parquet") as path:
-        outcomes.to_parquet(path, index=False)
+        outcomes.to_parquet(path, index=False, write_page_checksum=True)

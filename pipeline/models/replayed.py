@@ -58,8 +58,13 @@ class _Recording:
                 outputs = work(*self.inputs)
             if differentiable:
                 self.given = [torch.zeros_like(output) for output in outputs]
-                with torch.cuda.graph(self.back, pool=self.ahead.pool()):
-                    self.wanted = torch.autograd.grad(outputs, self.inputs[0], self.given)[0]
+                ends = [place for place, output in enumerate(outputs) if output.requires_grad]  # the input plays a part in these
+                self.wanted = torch.zeros_like(self.inputs[0])
+                if ends:
+                    led, given = ([values[place] for place in ends] for values in (outputs, self.given))
+                    with torch.cuda.graph(self.back, pool=self.ahead.pool()):
+                        self.wanted = torch.autograd.grad(led, self.inputs[0], given, materialize_grads=True)[0]
+                self.leads_back = bool(ends)
         self.outputs = [output.detach() for output in outputs]
 
     @torch.no_grad()
@@ -85,7 +90,8 @@ class _Replay(torch.autograd.Function):
             raise RuntimeError("the backward of a replayed forward must come before the next forward of the same shape")
         for place, value in zip(recording.given, gradients, strict=True):
             place.copy_(value)
-        recording.back.replay()
+        if recording.leads_back:
+            recording.back.replay()
         return None, recording.wanted.clone(), *ctx.rest
 
 

@@ -33,9 +33,9 @@ class ResNet110(FiveLayers):
             std,
             layers=(
                 nn.Sequential(nn.Conv2d(len(mean), 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU(inplace=True)),
-                _stage(16, 16, blocks, stride=1),
-                _stage(64, 32, blocks, stride=2),
-                nn.Sequential(_stage(128, 64, blocks, stride=2), Average()),
+                stage(16, 16, blocks, stride=1),
+                stage(64, 32, blocks, stride=2),
+                nn.Sequential(stage(128, 64, blocks, stride=2), Average()),
                 nn.Linear(256, penultimate),
             ),
             dims=(16, 64, branch, 256, penultimate),
@@ -46,7 +46,7 @@ class ResNet110(FiveLayers):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
-def _stage(channels: int, width: int, blocks: int, stride: int) -> nn.Sequential:
+def stage(channels: int, width: int, blocks: int, stride: int) -> nn.Sequential:
     """(B, channels, H, W) -> (B, 4 width, H / stride, W / stride). The first block's shortcut is a 1x1 convolution."""
     from torchvision.models.resnet import Bottleneck  # a second to import, which other networks need not spend
 

@@ -55,6 +55,7 @@ def unknown_names(params: Params) -> list[str]:
         ("planes.methods", params.planes.methods, methods),
         ("cost.methods", params.cost.methods, methods),
         ("verdict.autoattack", [params.verdict.autoattack], params.autoattack),
+        ("verdict.confirm", [params.verdict.confirm] if params.verdict.confirm else [], params.autoattack),
         ("statistics.compare", params.statistics.compare, published_keys()),
     ]
     used += [

@@ -10,8 +10,10 @@ from typing import Literal, TypeVar
 import yaml
 
 from pipeline.params.choices import AttackChoice, LossChoice, NetworkChoice, SourceChoice
+from pipeline.params.measured import Adaptive, FollowUp, Noise
 from pipeline.params.merge import ParamsError
-from pipeline.params.schema import Adaptive, Augment, Noise, Optimizer, Sample, Strict, Validation, WeightPerturbation
+from pipeline.params.schema import Augment, Optimizer, Sample, Validation, WeightPerturbation
+from pipeline.params.values import Strict
 
 FOLDER = Path("data/items")
 Code = dict[str, str]  # file, seen from the root: its sha256
@@ -73,13 +75,16 @@ class TrainItem(Strict):
 
 
 class VerdictSettings(Strict):
-    """The verdict: parts of AutoAttack in l-inf at `eps` and, where it is measured, in l2 at `l2`."""
+    """The verdict: parts of AutoAttack in l-inf at `eps` and, where it is measured, in l2 at `l2`; `confirm`: those of a second
+    version, by version/part, or none."""
 
     eps: float
     l2: float | None
     images: Literal["all"] | int
     autoattack: dict[str, AttackChoice]
+    confirm: dict[str, AttackChoice]
     adaptive: Adaptive
+    follow_up: FollowUp
     steps: list[int]
     examples: int
 

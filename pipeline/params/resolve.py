@@ -24,7 +24,8 @@ from pipeline.params.items import (
     item_file,
 )
 from pipeline.params.lookups import LOOKUPS
-from pipeline.params.schema import Dataset, Method, Optimizer, Params, Strict
+from pipeline.params.schema import Dataset, Method, Optimizer, Params
+from pipeline.params.values import Strict
 from pipeline.runtime.files import file_digest
 
 REPORTING = ("tables", "figures", "cards", "report")
@@ -97,7 +98,9 @@ def describe(params: Params) -> dict[str, Any]:
         "cw": params.attacks["cw"].options,
         "autoattack": {
             "version": params.verdict.autoattack,
-            "parts": {part: choice.name for part, choice in params.autoattack[params.verdict.autoattack].items()},
+            "parts": {
+                part: choice.name for part, choice in {**params.autoattack[params.verdict.autoattack], **_confirm(params)}.items()
+            },
         },
         "statistics": params.statistics.model_dump(),
         "planes": _of_run(params, params.planes.methods),
@@ -180,10 +183,19 @@ def _train(params: Params, dataset: str, method: str) -> TrainItem:
     return TrainItem(dataset=dataset, method=method, recipe=own, compute=compute, code=_code_of([own], "train"))
 
 
+def _confirm(params: Params) -> dict[str, AttackChoice]:
+    """Parts of the second version of AutoAttack, by version/part; none where it is the first."""
+    version = params.verdict.confirm
+    if version is None or version == params.verdict.autoattack:
+        return {}
+    return {f"{version}/{part}": choice for part, choice in params.autoattack[version].items()}
+
+
 def _attack(params: Params, dataset: str, method: str) -> AttackItem:
     kinds, measured, verdict = params.methods[method].measure, params.datasets[dataset].evaluation, params.verdict
     parts = params.autoattack[verdict.autoattack]
-    used = [*_linf(params).values(), *parts.values()]
+    confirm = _confirm(params)
+    used = [*_linf(params).values(), *parts.values(), *confirm.values()]
     return AttackItem(
         dataset=dataset,
         method=method,
@@ -199,7 +211,8 @@ def _attack(params: Params, dataset: str, method: str) -> AttackItem:
             l2=measured.headline.l2 if "l2" in kinds else None,
             images=measured.headline.images,
             autoattack=parts,
-            **verdict.model_dump(include={"adaptive", "steps", "examples"}),
+            confirm=confirm,
+            **verdict.model_dump(include={"adaptive", "follow_up", "steps", "examples"}),
         ),
         pgd=params.attacks["pgd"],
         **measured.model_dump(include={"images", "keep_images", "batch_size"}),

@@ -6,38 +6,29 @@ A new loss, attack, network or source brings its own schema with its signature (
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import Field, ValidationError
 
 from pipeline.params.agreement import disagreements
-from pipeline.params.choices import RULES, AttackChoice, Lookup, LossChoice, NetworkChoice, SourceChoice, problems_of
+from pipeline.params.choices import AttackChoice, Lookup, LossChoice, NetworkChoice, SourceChoice, problems_of
+from pipeline.params.measured import Noise, Verdict
 from pipeline.params.merge import ParamsError, Tree, merged, plain
-
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+$")]  # becomes part of file and stage names
-Label = Annotated[str, StringConstraints(pattern=r"^[^|\n]+$")]  # a | would end a cell of a table
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Strength = Annotated[float, Field(gt=0, le=1)]  # eps in [0, 1] pixels
-PositiveInt = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
-Count = Literal["all"] | PositiveInt
-
-
-def _each_once(values: list[Any]) -> list[Any]:
-    if len({f"{value:g}" if isinstance(value, float) else value for value in values}) < len(values):
-        raise ValueError("names something twice")  # numbers as tables print them
-    return values
-
-
-Once = AfterValidator(_each_once)
-Names = Annotated[list[Name], Once]
-Layers = Annotated[list[str], Once]
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(**RULES, frozen=True)
+from pipeline.params.values import (
+    Count,
+    Fraction,
+    Label,
+    Layers,
+    Name,
+    Names,
+    NotNegative,
+    Once,
+    Positive,
+    PositiveInt,
+    Seed,
+    Strength,
+    Strict,
+)
 
 
 class Run(Strict):
@@ -183,34 +174,6 @@ class Method(Strict):
     awp: WeightPerturbation | None
     ema: Annotated[float, Field(ge=0, lt=1)]
     keep: Literal["last", "best"]
-
-
-class Noise(Strict):
-    """The noise measurement of hcp table 3: MIM with no bound but the image range, until the model is wrong."""
-
-    eps: Positive
-    steps: PositiveInt
-    rel_step_size: Positive
-    decay: NotNegative
-    stop: Annotated[list[Literal["sample", "batch"]], Field(min_length=1), Once]
-    batch_size: PositiveInt
-
-
-class Adaptive(Strict):
-    """APGD with knowledge of the prototypes, on each of its objectives; `targets`: wrong classes to try."""
-
-    steps: PositiveInt
-    restarts: PositiveInt
-    targets: PositiveInt
-
-
-class Verdict(Strict):
-    """`steps`: of PGD, to see whether more of them break more; `examples`: how many adversarial images are kept to be shown."""
-
-    autoattack: str
-    adaptive: Adaptive
-    steps: Annotated[list[PositiveInt], Field(min_length=2), Once]
-    examples: Annotated[int, Field(ge=0)]
 
 
 class Transfer(Strict):

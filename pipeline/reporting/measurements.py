@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from pipeline.reporting.files import read_arrays
+
 
 class Plane(NamedTuple):
     """One method with a penultimate layer of two features. epochs: (E,), accuracy: (E,) in %, clean: (E, N, 2) clean test features
@@ -70,8 +72,7 @@ def load_planes(folder: Path, *, datasets: Iterable[str], methods: list[str]) ->
     for dataset in datasets if methods else ():
         planes = {}
         for method in methods:
-            with np.load(stage_file(folder / dataset / f"{method}.npz", "planes"), allow_pickle=False) as file:
-                arrays = dict(file)
+            arrays = read_arrays(stage_file(folder / dataset / f"{method}.npz", "planes"))
             epochs, accuracy, clean, adversarial, correct = (arrays[name] for name in Plane._fields[:-1])
             planes[method] = Plane(epochs, accuracy, clean, adversarial, correct, arrays.get("centres"))
         result[dataset] = Planes(arrays["label"], float(arrays["eps"]), planes)

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from pipeline.reporting.files import read_arrays, read_rows
+
 LINF = ("fgsm", "bim", "mim", "pgd")  # of the two papers
 NOISE = "noise_"  # noise_sample and noise_batch: the noise measurement under either stop rule
 ADAPTIVE = "adaptive_"  # adaptive_fgsm and so on: the attack on CE + prototype loss
@@ -62,7 +64,7 @@ def load_cells(
         for method in methods:
             for seed in seeds:
                 path = attack_file(folder, dataset, method, seed, "outcomes.parquet")
-                rows = pd.read_parquet(path, columns=["image", "label", "attack", "eps", "correct", "mse"])
+                rows = read_rows(path, ["image", "label", "attack", "eps", "correct", "mse"])
                 cells = summarise(rows if first is None else rows[rows["image"] < first[dataset]])
                 cells.insert(0, "dataset", dataset)
                 cells.insert(1, "method", method)
@@ -84,7 +86,7 @@ def load_noise(
 
     def of_method(dataset: str, method: str, stop: str) -> np.ndarray:
         files = [attack_file(folder, dataset, method, seed, "outcomes.parquet") for seed in seeds]
-        frames = [pd.read_parquet(path, columns=["mse"], filters=[("attack", "==", NOISE + stop)]) for path in files]
+        frames = [read_rows(path, ["mse"], [("attack", "==", NOISE + stop)]) for path in files]
         return pd.concat(frames)["mse"].to_numpy(float)
 
     result: dict[str, dict[str, dict[str, np.ndarray]]] = {stop: {} for stop in stops}
@@ -99,10 +101,10 @@ def load_layers(
     folder: Path, *, dataset: str, method: str, seed: int, layers: Iterable[str] = ()
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """({layer: features of the clean test images (N, D)}, labels (N,)) of those `layers` that the model has, else of its last."""
-    with np.load(attack_file(folder, dataset, method, seed, "features.npz"), allow_pickle=False) as arrays:
-        names = [str(name) for name in arrays["layers"]]
-        chosen = [name for name in layers if name in names] or names[-1:]
-        return {name: arrays[name] for name in chosen}, arrays["label"]
+    path = attack_file(folder, dataset, method, seed, "features.npz")
+    first = read_arrays(path, "layers", "label")
+    names = [str(name) for name in first["layers"]]
+    return read_arrays(path, *([name for name in layers if name in names] or names[-1:])), first["label"]
 
 
 def load_features(

@@ -35,6 +35,7 @@ class Dataset(NamedTuple):
     table_c: float
     headline_eps: float
     epochs: dict[str, int]
+    norm: str = "linf"  # in which headline_eps is
 
 
 class Run(NamedTuple):
@@ -73,7 +74,9 @@ def read_run(path: Path) -> Run:
 
 def run_from(item: dict[str, Any]) -> Run:
     """item: what is in the file."""
-    datasets = {name: Dataset(**{field: own[field] for field in Dataset._fields}) for name, own in item["datasets"].items()}
+    datasets = {
+        name: Dataset(**{field: own[field] for field in Dataset._fields if field in own}) for name, own in item["datasets"].items()
+    }
     methods = {
         name: Method(own["label"], own["papers"], own["published"], Kind(**own["kind"])) for name, own in item["methods"].items()
     }

@@ -18,7 +18,8 @@ from pipeline.reporting.pcl.tables import TABLES, pcl_cells, pcl_table, sweep_ta
 from pipeline.reporting.published import load_published, paper_rows, published_epochs
 from pipeline.reporting.run import Run
 from pipeline.reporting.verdict.breakdown import broken_frame, curves_frame, masking_frame
-from pipeline.reporting.verdict.outcomes import load_parts, load_verdict
+from pipeline.reporting.verdict.outcomes import load_parts, load_verdict, second_versions
+from pipeline.reporting.verdict.prototypes import load_prototypes, prototypes_frame
 from pipeline.reporting.verdict.status import status_frame, summary, undefended_method, verdict_frame
 
 
@@ -68,19 +69,25 @@ def write_pcl(
 
 
 def write_verdict(run: Run, data: Path, metrics: Path, transfer: pd.DataFrame) -> None:
-    """verdict.csv, verdict_status.csv and summary.json in metrics/, broken.csv, curves.csv and masking.csv in data/report; all of
-    the verdict's images alone, which may be fewer than those of the papers' attacks."""
+    """verdict.csv, verdict_status.csv, prototypes.csv and summary.json in metrics/; broken.csv, curves.csv and masking.csv in
+    data/report; all of the verdict's images alone, which may be fewer than those of the papers' attacks."""
     headline_eps = {name: own.headline_eps for name, own in run.datasets.items()}
     folder, labels = data / "verdict", run.labels
-    verdict = load_verdict(data / "attacks", folder, headline_eps=headline_eps, methods=run.methods, seeds=run.seeds)
+    norms = {name: own.norm for name, own in run.datasets.items()}
+    shown = data / "transfer" if run.transfer else None
+    verdict = load_verdict(
+        data / "attacks", folder, shown, headline_eps=headline_eps, methods=run.methods, seeds=run.seeds, norms=norms
+    )
     first = {str(dataset): int(images) for dataset, images in verdict.groupby("dataset")["images"].max().items()}
     cells = load_cells(data / "attacks", datasets=run.datasets, methods=run.methods, seeds=run.seeds, first=first)
     parts = load_parts(folder, datasets=run.datasets, methods=run.methods, seeds=run.seeds, names=run.parts)
     square = [part for part, attack in run.parts.items() if attack == "square"]
     masking = masking_frame(cells, verdict, parts, transfer, folder, datasets=run.datasets, labels=labels, square=square)
     verdicts = verdict_frame(cells, verdict, run.datasets, run.methods)
-    status = status_frame(verdicts, masking, undefended_method(run.methods))
+    status = status_frame(verdicts, masking, undefended_method(run.methods), second_versions(parts))
     verdicts.to_csv(metrics / "tables" / "verdict.csv", index=False)
+    read = load_prototypes(folder, datasets=run.datasets, methods=run.methods, seeds=run.seeds)
+    prototypes_frame(read, verdicts, labels).to_csv(metrics / "tables" / "prototypes.csv", index=False)
     status.to_csv(metrics / "tables" / "verdict_status.csv", index=False)
     masking.to_csv(data / "report" / "masking.csv", index=False)
     broken_frame(cells, verdict, parts, run.datasets, labels).to_csv(data / "report" / "broken.csv", index=False)

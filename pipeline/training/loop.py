@@ -50,7 +50,7 @@ def fit(
 
     With several ranks all are given the same, and a step is shared out (see `step`). Checkpoints are the same for any number.
     """
-    rows = resume_learner(checkpoint, learner)
+    rows = resume_learner(checkpoint, learner, params)
     check_same(f"what is in {checkpoint}", f"{len(rows)} epochs")
     for row in rows:
         on_epoch(row, None)

@@ -12,7 +12,7 @@ from torch.optim import SGD
 
 from pipeline.models.network import Network
 from pipeline.models.replayed import Recorder
-from pipeline.runtime.checkpoint import load_state, save_state
+from pipeline.runtime.checkpoint import kept_state, save_state
 from pipeline.training.criterion import Criterion
 from pipeline.training.ema import MovingAverage
 
@@ -55,7 +55,7 @@ class Learner:
 
 
 def save_learner(path: Path, learner: Learner, rows: list[Row], params: Mapping[str, Any]) -> None:
-    """The whole state after an epoch, with the rows so far and, for the reader, the params it follows from."""
+    """The whole state after an epoch, with the rows so far and the params it follows from. The state before it is kept too."""
     state = {
         "rows": rows,
         "network": learner.network.state_dict(),
@@ -69,14 +69,24 @@ def save_learner(path: Path, learner: Learner, rows: list[Row], params: Mapping[
     }
     if learner.generator.device.type == "cuda":
         state["cuda_rng"] = torch.cuda.get_rng_state()
+    if path.exists():
+        path.replace(_before(path))
     save_state(path, state)
 
 
-def resume_learner(path: Path, learner: Learner) -> list[Row]:
-    """Puts a learner where `save_learner` left it and returns the rows so far; none where there is no file."""
-    if not path.exists():
+def _before(path: Path) -> Path:
+    """Where the state before the last one is."""
+    return path.with_name(f"{path.name}.before")
+
+
+def resume_learner(path: Path, learner: Learner, params: Mapping[str, Any]) -> list[Row]:
+    """Puts a learner where `save_learner` left it, or, where that file is damaged, an epoch earlier, and returns the rows so far;
+    none where there is neither. Raises ValueError for the state of a training with other params."""
+    state = kept_state(path) or kept_state(_before(path))
+    if state is None:
         return []
-    state = load_state(path)
+    if state["params"] != dict(params):
+        raise ValueError(f"{path} is of a training with other params; delete it, and training begins anew")
     learner.network.load_state_dict(state["network"])
     learner.criterion.load_state_dict(state["criterion"])
     learner.optimizer.load_state_dict(state["optimizer"])
@@ -88,5 +98,5 @@ def resume_learner(path: Path, learner: Learner) -> list[Row]:
     if "cuda_rng" in state and learner.generator.device.type == "cuda":
         torch.cuda.set_rng_state(state["cuda_rng"])
     rows: list[Row] = state["rows"]
-    print(f"going on after epoch {len(rows)} from {path}", file=sys.stderr)
+    print(f"going on after epoch {len(rows)} from {path.parent}", file=sys.stderr)
     return rows

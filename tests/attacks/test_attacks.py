@@ -169,7 +169,7 @@ def test_pgd_starts_uniformly_in_the_ball() -> None:
 
 
 def test_all_named_attacks_are_tested_here() -> None:
-    assert set(ATTACKS) == {*ALL, *CW, "apgd", "apgd_targeted", "fab", "square"}  # these in files of their own
+    assert set(ATTACKS) == {*ALL, *CW, "apgd", "apgd_targeted", "fab", "spsa", "square"}  # these in files of their own
 
 
 def test_pgd_draws_from_the_generator_it_is_given(trained: nn.Module, digits: tuple[Tensor, Tensor]) -> None:

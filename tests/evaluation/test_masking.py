@@ -4,77 +4,25 @@ from collections.abc import Callable
 from functools import partial
 from math import exp, log1p
 
-import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_digits
+from plants import EPS, Around, Backwards, fit, same
 from torch import Generator, Tensor, nn
 
 from pipeline.attacks.apgd import apgd, apgd_targeted
 from pipeline.attacks.bim import bim
 from pipeline.attacks.fab import fab
 from pipeline.attacks.fgsm import fgsm
-from pipeline.attacks.objective import cross_entropy
+from pipeline.attacks.objective import cross_entropy, dlr
 from pipeline.attacks.pgd import pgd
 from pipeline.attacks.square import square
+from pipeline.attacks.steps import gradient
 from pipeline.evaluation import masking
-from pipeline.models.small_cnn import SmallCNN
-from pipeline.reporting.verdict.masking import Check, masking_checks
-
-EPS = 0.15
+from pipeline.evaluation.signs import Check, masking_checks
 
 
 def seeded() -> Generator:
     return Generator().manual_seed(0)
-
-
-class Around(nn.Module):
-    """A defence that hides a model: `before` its input and `after` its logits."""
-
-    def __init__(self, model: nn.Module, before: Callable[[Tensor], Tensor], after: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.model, self.before, self.after = model, before, after
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.after(self.model(self.before(x)))
-
-
-def same(values: Tensor) -> Tensor:
-    return values
-
-
-class Backwards(torch.autograd.Function):
-    """The identity, whose gradient leads the wrong way."""
-
-    @staticmethod
-    def forward(_: object, values: Tensor) -> Tensor:
-        return values.clone()
-
-    @staticmethod
-    def backward(_: object, grad: Tensor) -> Tensor:
-        return -grad
-
-
-def fit(epochs: int, *, adversarial: bool) -> tuple[nn.Module, Tensor, Tensor]:
-    """A small network on 1400 digits, and the 200 digits after those."""
-    bunch = load_digits()
-    images, labels = (
-        torch.from_numpy(bunch.images[:1600, None]).float() / 16,
-        torch.from_numpy(bunch.target[:1600].astype(np.int64)),
-    )
-    torch.manual_seed(0)
-    model = SmallCNN(10, images.mean((0, 2, 3)), images.std((0, 2, 3)), widths=[8, 16, 16, 32], branch=8, penultimate=32)
-    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
-    for _ in range(epochs):
-        for rows in torch.randperm(1400).split(64):
-            x, y = images[rows], labels[rows]
-            if adversarial:
-                x = pgd(model, x, y, EPS, steps=3, rel_step_size=0.5)
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(model(x), y).backward()
-            optimizer.step()
-    model.zero_grad(set_to_none=True)
-    return model.eval(), images[1400:], labels[1400:]
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +74,7 @@ def checked(model: nn.Module, other: nn.Module, x: Tensor, y: Tensor, eps: float
 
 
 def warned(checks: list[Check]) -> set[str]:
-    assert len(checks) == 10
+    assert len(checks) == 11
     assert all(check.passed == (check.value <= check.threshold) for check in checks)
     return {check.name for check in checks if not check.passed}
 
@@ -154,7 +102,9 @@ def test_a_model_that_was_fitted_to_the_last_image_raises_no_false_alarm(
 ) -> None:
     measured = masking.masking_numbers(trained, *digits, eps, batch_size=128, seed=0)
     checks = masking_checks({}, eps, {}, None, measured, 128)
-    assert [check.name for check in checks] == ["zero gradient", "flat gradient", "saturated logits", "random forward"]
+    assert [check.name for check in checks] == [
+        *("zero gradient", "flat gradient", "saturated logits", "random forward", "probabilities")
+    ]
     assert all(check.passed for check in checks)
 
 
@@ -282,10 +232,40 @@ def test_random_forward_overlooks_rounding_and_sees_dropout_that_eval_does_not_s
     assert not masking.random_forward(nn.Sequential(nn.Flatten(), nn.Dropout(0.5)), x).any()
 
 
+def test_probabilities_are_told_from_their_logarithms_and_from_logits(trained: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    x = digits[0].float()
+    trained = trained.float()
+    shown = {"softmax": (True, False), "log_softmax": (False, True), "relu": (False, False)}
+    for name, wanted in shown.items():
+        model = Around(trained, same, nn.functional.relu if name == "relu" else partial(getattr(torch, name), dim=1))
+        found = masking.as_probabilities(model, x)
+        assert (bool(found[0].all()), bool(found[1].all())) == wanted
+        assert (bool(found[0].any()), bool(found[1].any())) == wanted
+    one_hot = Around(trained, same, lambda logits: nn.functional.one_hot(logits.argmax(1), 10).float())
+    assert masking.as_probabilities(one_hot, x)[0].all()
+
+
+def test_cross_entropy_of_log_probabilities_is_that_of_the_logits(trained: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    x, y = digits
+    logarithms = Around(trained, same, lambda logits: logits.log_softmax(1))
+    for objective in (cross_entropy, dlr):
+        ours, theirs = (gradient(model, x, y, objective)[0] for model in (logarithms, trained))
+        torch.testing.assert_close(ours, theirs)
+
+
 def test_numbers_are_percent_of_all_images_whatever_the_batches(digits: tuple[Tensor, Tensor], trained: nn.Module) -> None:
     x, y = digits
     together, apart = (masking.masking_numbers(trained, x, y, EPS, batch_size=size, seed=0) for size in (128, 50))
-    names = ["images", "zero_gradient", "flat_gradient", "cross_entropy", "rescaled", "random_forward"]
+    names = [
+        "images",
+        "zero_gradient",
+        "flat_gradient",
+        "cross_entropy",
+        "rescaled",
+        "random_forward",
+        "probabilities",
+        "log_probabilities",
+    ]
     assert list(together) == list(apart) == names
     assert together["images"] == 128
     shut = nn.Sequential(nn.Threshold(0.3, 0.0), trained)  # below it a pixel counts for nothing

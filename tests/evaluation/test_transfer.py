@@ -12,7 +12,7 @@ from pipeline.attacks.cw import cw
 from pipeline.attacks.fgsm import fgsm
 from pipeline.attacks.pgd import pgd
 from pipeline.evaluation.robustness import Trial, Victim, attackable, measure, trials
-from pipeline.evaluation.transfer import transfer
+from pipeline.evaluation.transfer import accuracies, transfer
 
 
 def plan() -> list[Trial]:
@@ -31,14 +31,17 @@ def test_the_diagonal_is_what_measure_finds_and_a_copy_has_it_too(trained: nn.Mo
     untrained = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).double()
     models = {"a": trained, "b": untrained}
     twin = copy.deepcopy(trained).train()  # judges in eval mode all the same
-    frame = transfer(victims(models, digits[0]), {**models, "twin": twin}, *digits, plan(), seed=3)
+    outcomes = transfer(victims(models, digits[0]), {**models, "twin": twin}, *digits, plan(), seed=3)
+    assert (outcomes.linf[outcomes.attack != "cw"] <= outcomes.eps[outcomes.attack != "cw"] + 1e-6).all()
+    assert (outcomes.correct == (outcomes.prediction == outcomes.label)).all()
+    frame = accuracies(outcomes)
     assert list(frame.columns) == ["source", "target", "attack", "eps", "images", "accuracy"]
     assert len(frame) == 2 * 3 * 5
     assert twin.training
     cells = frame.set_index(["source", "target", "attack", "eps"])
     for name, model in models.items():
-        outcomes, _ = measure(attackable(model, digits[0]), *digits, plan(), seed=3, keep=0)
-        for (attack, eps), rows in outcomes[outcomes.attack != "clean"].groupby(["attack", "eps"]):
+        own, _ = measure(attackable(model, digits[0]), *digits, plan(), seed=3, keep=0)
+        for (attack, eps), rows in own[own.attack != "clean"].groupby(["attack", "eps"]):
             cell = cells.loc[(name, name, attack, eps)]
             assert cell.accuracy == pytest.approx(100 * rows.correct.mean())
             assert cell.images == len(rows) == (40 if attack == "cw" else 128)
@@ -70,9 +73,8 @@ def test_an_image_moves_only_where_its_source_looks() -> None:
         calls.append(eps)
         return fgsm(model, x, y, eps)
 
-    frame = transfer(
-        victims(sources, x), sources, x, y, [Trial("fgsm", 0.15, counted, 4), Trial("fgsm", 0.25, counted, 4, images=2)], seed=0
-    )
+    twice = [Trial("fgsm", 0.15, counted, 4), Trial("fgsm", 0.25, counted, 4, images=2)]
+    frame = accuracies(transfer(victims(sources, x), sources, x, y, twice, seed=0))
     assert calls == [0.15, 0.25] * 2  # made once, for all targets
     assert frame.to_numpy().tolist() == [
         ["first", "first", "fgsm", 0.15, 4, 50.0],  # 0.6 and 0.4 cross the middle

@@ -45,9 +45,9 @@ def keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str,
     save_splits("data/digits.npz", splits)
     own = recipe(load_params(ROOT / "params.yaml"), "digits", "softmax")
     state = new_learner(own, splits, torch.device("cpu"), 0).latest()
-    about = {"recipe": own.model_dump(mode="json"), "classes": 10, "channels": 1, "key": "trained"}
+    about = {"recipe": own.model_dump(mode="json"), "classes": 10, "channels": 1, "key": "trained", "dataset": "digits", "seed": 0}
     for method in ("softmax", *METHODS):
-        save_state(Path("models/digits", method, "0.pt"), {**state, "params": about})
+        save_state(Path("models/digits", method, "0.pt"), {**state, "params": {**about, "method": method}})
 
     def of(changes: dict[str, Any]) -> Keys:
         methods = {name: {"measure": measure} for name, measure in MEASURED.items()} | changes.get("methods", {})

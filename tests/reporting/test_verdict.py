@@ -7,12 +7,13 @@ import pytest
 
 from pipeline.reporting.run import Dataset, Kind, Method
 from pipeline.reporting.verdict.breakdown import broken_frame, curves_frame
-from pipeline.reporting.verdict.outcomes import load_parts, load_verdict, worst_case
+from pipeline.reporting.verdict.outcomes import load_parts, load_verdict, second_versions, worst_case
 from pipeline.reporting.verdict.status import (
     FALLS,
     GROUPS,
     HOLDS,
     LOOKED,
+    MASKED,
     UNTRAINED,
     group_of,
     status_frame,
@@ -30,9 +31,9 @@ PARTS = ["apgd_ce", "square"]
 def outcomes(attack: str, right: list[int], eps: float = EPS, images: tuple[int, ...] = (0, 1, 2, 3)) -> pd.DataFrame:
     """right: the images that the model gets right."""
     correct = [image in right for image in images]
-    return pd.DataFrame(
-        {"image": images, "label": [i % 2 for i in images], "attack": attack, "eps": eps, "correct": correct, "mse": 0.0}
-    )
+    linf = 1.0 if attack.startswith(("cw", "noise", "autoattack_l2")) else eps  # eps is another thing there
+    columns = {"image": images, "label": [i % 2 for i in images], "attack": attack, "eps": eps, "correct": correct}
+    return pd.DataFrame({**columns, "linf": linf, "l2": 8 * linf, "mse": 0.0})
 
 
 VERDICT = pd.concat(
@@ -62,16 +63,35 @@ OTHER = pd.concat(
 )
 
 
-def test_robust_is_the_worst_of_both_stages_at_the_headline_eps_in_linf() -> None:
-    rows = worst_case(VERDICT, OTHER, EPS)
+def test_robust_is_the_worst_of_all_that_was_tried_within_eps() -> None:
+    rows = worst_case(VERDICT, [OTHER], EPS)
     assert rows["correct"].tolist() == [False, True, False, False]
     assert rows["image"].tolist() == [0, 1, 2, 3]
-    stronger = pd.concat([OTHER, outcomes("adaptive_pgd", [])])
-    assert not worst_case(VERDICT, stronger, EPS)["correct"].any()
-    masked = pd.concat([OTHER, outcomes("pgd", [], eps=0.05)])  # its images are in the larger ball too
-    assert not worst_case(VERDICT, masked, EPS)["correct"].any()
+    for attack, eps in (("adaptive_pgd", EPS), ("pgd", 0.05)):  # images of a smaller ball are in the larger one too
+        assert not worst_case(VERDICT, [pd.concat([OTHER, outcomes(attack, [], eps)])], EPS)["correct"].any()
     with pytest.raises(ValueError, match="different images"):
-        worst_case(VERDICT, OTHER[OTHER["image"] < 3], EPS)
+        worst_case(VERDICT, [OTHER[OTHER["image"] < 3]], EPS)
+    more = pd.concat([OTHER, outcomes("pgd", [], images=(4, 5))])  # the verdict is on the first images alone
+    assert worst_case(VERDICT, [more], EPS)["correct"].tolist() == [False, True, False, False]
+
+
+def test_images_of_attacks_without_a_bound_count_where_they_happen_to_be_near() -> None:
+    near = outcomes("cw", [], images=(1,)).assign(linf=EPS)
+    assert not worst_case(VERDICT, [pd.concat([OTHER, near])], EPS)["correct"].any()
+    far = near.assign(linf=EPS + 1e-4)
+    assert worst_case(VERDICT, [pd.concat([OTHER, far])], EPS)["correct"].tolist() == [False, True, False, False]
+
+
+def test_images_made_on_other_models_count_where_they_are_within_eps() -> None:
+    shown = outcomes("pgd", [], eps=0.3).assign(target="hcp")
+    assert worst_case(VERDICT, [OTHER, shown], EPS)["correct"].tolist() == [False, True, False, False]
+    shown.loc[shown["image"] == 1, "linf"] = 0.08  # of an attack at 0.3, but it moved that little
+    assert not worst_case(VERDICT, [OTHER, shown], EPS)["correct"].any()
+
+
+def test_in_l2_the_distance_is_that_of_l2() -> None:
+    own = pd.concat([outcomes("clean", [0, 1], 0.0), outcomes("autoattack", [0]), outcomes("unbounded", [], 1.0)])
+    assert worst_case(own, [own], 8 * EPS, norm="l2")["correct"].tolist() == [True, False, False, False]
 
 
 @pytest.fixture
@@ -85,7 +105,7 @@ def folders(tmp_path: Path) -> Path:
 
 
 def verdict_cells(folders: Path) -> pd.DataFrame:
-    return load_verdict(folders / "attacks", folders / "verdict", headline_eps={"digits": EPS}, methods=["hcp"], seeds=[0, 1])
+    return load_verdict(folders / "attacks", folders / "verdict", None, headline_eps={"digits": EPS}, methods=["hcp"], seeds=[0, 1])
 
 
 def test_cells_and_parts_equal_the_values_worked_by_hand(folders: Path) -> None:
@@ -161,7 +181,8 @@ def method(name: str, group: str = "Other", **accuracy: float) -> pd.DataFrame:
 MASKING = pd.DataFrame(
     [("d", "a", "zero gradient", False), ("d", "a", "flat gradient", True), ("d", "b", "zero gradient", True)],
     columns=["dataset", "method", "check", "passed"],
-)
+).assign(near=False)
+NONE = MASKING.iloc[:0]
 SOFTMAX = method("softmax_fs", clean=98, fgsm=20, pgd=3, cw=5, autoattack=0, robust=0)
 
 
@@ -179,19 +200,19 @@ SOFTMAX = method("softmax_fs", clean=98, fgsm=20, pgd=3, cw=5, autoattack=0, rob
     ],
 )
 def test_status(rows: pd.DataFrame, status: str, note: str) -> None:
-    assert status_of(rows, SOFTMAX) == (status, note)
+    assert status_of(rows, SOFTMAX, NONE) == (status, note)
 
 
 def test_what_the_undefended_model_keeps_too_is_no_defence() -> None:
     at_small_eps = method("softmax_fs", clean=98, fgsm=80, pgd=70, robust=69)
-    assert status_of(at_small_eps, at_small_eps) == (FALLS, "")
-    assert status_of(method("pcl", clean=98, fgsm=90, pgd=72, robust=70), at_small_eps) == (LOOKED, "90 % under FGSM")
-    assert status_of(method("at", clean=98, fgsm=90, pgd=80, robust=75), at_small_eps).name == HOLDS
+    assert status_of(at_small_eps, at_small_eps, NONE) == (FALLS, "")
+    assert status_of(method("pcl", clean=98, fgsm=90, pgd=72, robust=70), at_small_eps, NONE) == (LOOKED, "90 % under FGSM")
+    assert status_of(method("at", clean=98, fgsm=90, pgd=80, robust=75), at_small_eps, NONE).name == HOLDS
 
 
 def test_without_an_undefended_model_chance_is_the_measure() -> None:
     rows = method("pcl", clean=98, fgsm=13, robust=0)
-    assert status_of(rows, SOFTMAX.iloc[:0]).name == LOOKED
+    assert status_of(rows, SOFTMAX.iloc[:0], NONE).name == LOOKED
     assert status_frame(rows, MASKING.iloc[:0], None)["status"].tolist() == [LOOKED]
     both = pd.concat([rows, method("softmax", clean=98, fgsm=13, robust=0)])
     assert status_frame(both, MASKING.iloc[:0], "softmax")["status"].tolist() == [FALLS, FALLS]
@@ -202,13 +223,13 @@ def test_the_status_counts_the_spread_over_seeds() -> None:
         return rows.assign(seeds=4, seed_std=std)
 
     rows = method("at", clean=80, fgsm=25, pgd=9, robust=7)
-    assert status_of(spread(rows, 0.5), SOFTMAX).name == LOOKED
-    assert status_of(spread(rows, 1.1), SOFTMAX).name == FALLS  # 25 - 2 - 1.96 * 1.1 / 2 is below 22
-    assert status_of(rows, spread(SOFTMAX, 1.1)).name == FALLS  # the undefended model's, too
+    assert status_of(spread(rows, 0.5), SOFTMAX, NONE).name == LOOKED
+    assert status_of(spread(rows, 1.1), SOFTMAX, NONE).name == FALLS  # 25 - 2 - 1.96 * 1.1 / 2 is below 22
+    assert status_of(rows, spread(SOFTMAX, 1.1), NONE).name == FALLS  # the undefended model's, too
     robust = method("at", clean=80, fgsm=50, pgd=20, robust=13)
-    assert status_of(robust, SOFTMAX).name == HOLDS
-    assert status_of(spread(robust, 1.1), SOFTMAX).name == LOOKED  # 13 - 2 - 1.1 against a chance of 10
-    assert status_of(spread(method("bad", clean=13, fgsm=1, robust=0), 1.1), SOFTMAX).name == UNTRAINED
+    assert status_of(robust, SOFTMAX, NONE).name == HOLDS
+    assert status_of(spread(robust, 1.1), SOFTMAX, NONE).name == LOOKED  # 13 - 2 - 1.1 against a chance of 10
+    assert status_of(spread(method("bad", clean=13, fgsm=1, robust=0), 1.1), SOFTMAX, NONE).name == UNTRAINED
 
 
 def test_the_group_follows_from_what_a_method_is() -> None:
@@ -247,7 +268,50 @@ def test_lines_come_by_status_and_then_by_what_is_left_with_their_flags() -> Non
     ]
     table = status_frame(pd.concat(methods), MASKING, "softmax_fs")
     assert table["method"].tolist() == ["b", "a", "c", "softmax_fs"]
-    assert table["status"].tolist() == [HOLDS, HOLDS, LOOKED, FALLS]
+    assert table["status"].tolist() == [HOLDS, MASKED, LOOKED, FALLS]
     assert table["flags"].tolist() == [0, 1, 0, 0]
-    assert "masked" in table["note"][1]
+    assert table["note"][1] == "at most 33 % of clean; zero gradient"
     assert table["robust"].tolist() == [40, 30, 1, 0]
+
+
+def signs(*rows: tuple[str, bool, bool]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["check", "passed", "near"])
+
+
+@pytest.mark.parametrize(
+    ("found", "status", "note"),
+    [
+        (signs(("flat gradient", True, False)), HOLDS, "keeps 50 % of clean"),
+        (signs(("flat gradient", True, True)), HOLDS, "keeps 50 % of clean; near its threshold: flat gradient"),
+        (signs(("unbounded", False, True)), MASKED, "at most 50 % of clean; unbounded (near its threshold)"),
+        (
+            signs(("unbounded", False, False), ("black box", False, True), ("flat gradient", True, True)),
+            MASKED,
+            "at most 50 % of clean; unbounded, black box (near its threshold); near its threshold: flat gradient",
+        ),
+        (signs(("unbounded", True, False), ("unbounded", False, False)), MASKED, "at most 50 % of clean; unbounded"),  # one seed
+    ],
+)
+def test_a_model_with_a_flag_never_holds_and_a_check_near_its_threshold_is_named(
+    found: pd.DataFrame, status: str, note: str
+) -> None:
+    rows = method("at", clean=80, fgsm=50, pgd=45, autoattack=41, robust=40)
+    assert status_of(rows, SOFTMAX, found) == (status, note)
+    fallen = method("at", clean=80, fgsm=50, pgd=45, autoattack=1, robust=0)
+    assert status_of(fallen, SOFTMAX, found).name == LOOKED
+
+
+def test_a_second_version_of_autoattack_is_told_of_the_models_that_it_attacked(folders: Path) -> None:
+    names = [*PARTS, "standard/apgd_ce", "standard/square"]
+    more = pd.concat([VERDICT, outcomes("autoattack/standard/apgd_ce", [1], images=(1,))])
+    more.to_parquet(folders / "verdict/digits/hcp/1/outcomes.parquet", index=False)
+    parts = load_parts(folders / "verdict", datasets=["digits"], methods=["hcp"], seeds=[0, 1], names=names)
+    assert parts.loc[parts["seed"] == 0, "attack"].str.count("/").max() == 1
+    second = parts[parts["attack"].str.startswith("autoattack/standard")]
+    assert second[["seed", "attack", "broken", "left"]].to_numpy().tolist() == [
+        [1, "autoattack/standard/apgd_ce", 0.0, 25.0],
+        [1, "autoattack/standard/square", 0.0, 0.0],
+    ]
+    assert second_versions(parts) == {("digits", "hcp"): "standard"}
+    table = status_frame(pd.concat([method("a", clean=90, pgd=50, robust=30)]), MASKING, None, {("d", "a"): "standard"})
+    assert table["confirmed"].tolist() == ["standard"]

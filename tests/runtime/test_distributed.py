@@ -184,8 +184,8 @@ def main(out: Path) -> None:
         tracked: list[str] = []
         pipeline.tracking.run.say = tracked.append
         os.chdir(out / "two")
-        stages.train.main("digits", "softmax", 0)
         stages.attack.main("digits", "softmax_fs", 0)
+        stages.train.main("digits", "softmax", 0)
         torch.save({**found, "tracked": tracked}, out / f"{rank()}.pt")
 
 
@@ -213,8 +213,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         stages.items.main()
         stages.data.main("digits")
         stages.train.main("digits", "softmax_fs", 0)
-        shutil.copytree(out / "one", out / "two")
         stages.train.main("digits", "softmax", 0)
+        shutil.copytree(out / "one", out / "two")
         stages.attack.main("digits", "softmax_fs", 0)
     finally:
         os.chdir(before)
@@ -301,7 +301,7 @@ def test_stages_by_two_ranks_write_what_one_process_writes(
         torch.testing.assert_close(models[1]["network"][name], value, rtol=1e-2, atol=2e-3)  # 21 steps in float32
     assert (two / "models/digits/softmax/0.csv").read_text().count("\n") == 2
     assert not [path for path in (two / ".ckpt").rglob("*") if path.is_file()]
-    assert [line.split(":")[0] for line in done.stdout.splitlines()] == ["digits softmax 0", "digits softmax_fs 0"]
+    assert [line.split(":")[0] for line in done.stdout.splitlines()] == ["digits softmax_fs 0", "digits softmax 0"]
     assert [found["tracked"] for found in ranks] == [["off: mlflow is not installed"] * 2, []]
 
 

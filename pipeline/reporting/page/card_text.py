@@ -45,8 +45,10 @@ def masking_table(rows: pd.DataFrame) -> str:
     lines = []
     for _, row in rows.iterrows():
         value, threshold = (f"{row[name]:.4g} {row['unit']}" for name in ("value", "threshold"))
+        near = ", near the threshold: more images would tell" if row["near"] else ""
+        result = f"{'pass' if row['passed'] else '**warn**'}{near}"
         line = {"check": f"{row['check']}: {row['what']}", "value": value, "threshold": threshold}
-        lines.append({**({"seed": str(row["seed"])} if several else {}), **line, "result": "pass" if row["passed"] else "**warn**"})
+        lines.append({**({"seed": str(row["seed"])} if several else {}), **line, "result": result})
     return markdown_table(pd.DataFrame(lines)) if lines else "No check was made."
 
 

@@ -17,6 +17,7 @@ from pipeline.reporting.pcl.findings import pcl_findings
 from pipeline.reporting.published import load_published, paper_rows, published_epochs, published_value
 from pipeline.reporting.run import Run
 from pipeline.reporting.verdict.lines import SYMBOLS, Line, Verdict, verdict_markdown, verdicts
+from pipeline.reporting.verdict.prototypes import prototypes_markdown
 
 HCP_FIGURES = {
     "hcp_figure2.png": (
@@ -206,6 +207,7 @@ def report(run: Run, metrics: Path, data: Path, params_text: str, times: Path) -
     sections = [
         models_section(found, of_models),
         findings_section(run, tables, published),
+        Section("prototypes", "Prototypes", [prototypes_markdown(pd.read_csv(tables / "prototypes.csv"))]),
         Section("hcp", "HCP paper", [hcp, figures_part(metrics, "HCP", HCP_FIGURES)]),
         Section("pcl", "PCL paper", [pcl, figures_part(metrics, "PCL", PCL_FIGURES), misprints]),
         made_section(run.seeds, params_text, times),

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from pipeline.evaluation.signs import masking_checks
 from pipeline.reporting.outcomes import ADAPTIVE, CW, NOISE, is_close
 from pipeline.reporting.run import Dataset
 from pipeline.reporting.tables import accuracy_rows, at_headline, rounded
-from pipeline.reporting.verdict.masking import masking_checks
 from pipeline.reporting.verdict.outcomes import ADAPTIVE_SUITE, AUTOATTACK, UNBOUNDED, load_checks
 
 MODEL = ["dataset", "method", "seed"]
@@ -55,7 +55,7 @@ def masking_frame(
     labels: dict[str, str],
     square: list[str],
 ) -> pd.DataFrame:
-    """A row per data set, method, seed and check: value, unit, threshold, passed, what. cells: `load_cells`, verdict:
+    """A row per data set, method, seed and check: value, unit, threshold, passed, near, what. cells: `load_cells`, verdict:
     `load_verdict`, parts: `load_parts`, transfer: `load_transfer`, folder: data/verdict, square: what AutoAttack's parts without
     gradients are called."""
     everything, frames = pd.concat([cells, verdict]), []
@@ -71,11 +71,11 @@ def masking_frame(
         broken = _of(parts, model).set_index("attack")["broken"].reindex([f"{AUTOATTACK}/{part}" for part in square])
         measured = load_checks(folder, dataset, method, seed)
         images = int(own["images"].max())
-        left = float(broken.sum()) if square else None
+        left = float(broken.fillna(0).max()) if square else None  # by one version of AutoAttack
         checks = masking_checks(accuracy, strength.headline_eps, worst, left, measured, images, transfer_eps=strength.table_eps)
         frame = pd.DataFrame(checks).rename(columns={"name": "check"})
         frames.append(frame.assign(dataset=dataset, method=method, label=labels[method], seed=seed))
-    columns = ["dataset", "method", "label", "seed", "check", "value", "unit", "threshold", "passed", "what"]
+    columns = ["dataset", "method", "label", "seed", "check", "value", "unit", "threshold", "passed", "near", "what"]
     return rounded(pd.concat(frames, ignore_index=True)[columns], 4)
 
 

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from threadpoolctl import threadpool_limits
 
 from pipeline.reporting.drawing import COLOURS, features_panel, save
+from pipeline.reporting.files import read_arrays
 from pipeline.reporting.outcomes import ADAPTIVE, in_order, load_layers, load_noise
 from pipeline.reporting.run import Run
 from pipeline.reporting.verdict.lines import SUITES, attack_name
@@ -48,9 +49,9 @@ class Card(NamedTuple):
 
 def load_examples(folder: Path, *, dataset: str, method: str, seed: int) -> Examples:
     """The first of examples.npz, the most confident."""
-    with np.load(verdict_file(folder, dataset, method, seed, "examples.npz"), allow_pickle=False) as arrays:
-        first = {name: arrays[name][:SHOWN] for name in ("clean", "adversarial", "label", "prediction", "confidence", "attack")}
-        classes = [str(name) for name in arrays["classes"]]
+    arrays = read_arrays(verdict_file(folder, dataset, method, seed, "examples.npz"))
+    classes = [str(name) for name in arrays["classes"]]
+    first = {name: arrays[name][:SHOWN] for name in ("clean", "adversarial", "label", "prediction", "confidence", "attack")}
     label, prediction = ([classes[i] for i in first[name]] for name in ("label", "prediction"))
     return Examples(first["clean"], first["adversarial"], label, prediction, first["confidence"], [str(a) for a in first["attack"]])
 
@@ -97,7 +98,7 @@ def curves_panel(ax: Axes, curves: pd.DataFrame, eps: float) -> None:
     ax.xaxis.set_major_formatter(lambda x, _: f"{x:.3g}")
     ax.set_ylim(0, 102)
     ax.tick_params(labelsize=TEXT - 0.5)
-    ax.set_title(f"accuracy (%) against l-inf eps; dashed: {eps:g}")
+    ax.set_title(f"accuracy (%) against eps; dashed: {eps:g}")
     if attacks:
         ax.legend(fontsize=TEXT - 1, frameon=False, borderpad=0, labelspacing=0.25, handlelength=1.4)
 

@@ -9,7 +9,7 @@ import pandas as pd
 from pipeline.reporting.markdown import attack_text, interval_text, markdown_table, markdown_text
 from pipeline.reporting.verdict.status import STATUSES, papers_attack, row_of
 
-SYMBOLS = dict(zip(STATUSES, ("✓", "!", "✗", "○"), strict=True))  # beside the words: a status is never told by colour alone
+SYMBOLS = dict(zip(STATUSES, ("✓", "?", "!", "✗", "○"), strict=True))  # beside the words: a status is never told by colour alone
 COLUMNS = ("clean", "paper's attack", "adaptive", "AutoAttack", "robust")
 SUITES = {"paper": "paper", "autoattack": "AutoAttack", "autoattack_l2": "AutoAttack, l2", "adaptive": "adaptive"}
 NAMES = {
@@ -22,6 +22,12 @@ NAMES = {
     "joint": "APGD, joint loss",
     "joint_t": "APGD-T, joint loss",
     "features": "APGD, features",
+    "sibling": "MIM, transferred",
+    "log": "APGD, log of the outputs",
+    "rescaled": "APGD, rescaled logits",
+    "bpda": "APGD, straight through (BPDA)",
+    "eot": "PGD, mean over draws (EOT)",
+    "spsa": "SPSA",
     "adaptive": "adaptive",
     "autoattack": "AutoAttack",
     "autoattack_l2": "AutoAttack, l2",
@@ -48,6 +54,7 @@ class Line(NamedTuple):
     status: str
     note: str
     flags: int
+    confirmed: str  # a second version of AutoAttack that attacked it, or empty
     cells: dict[str, Cell]  # by column; one that was not measured is missing
 
 
@@ -57,6 +64,7 @@ class Verdict(NamedTuple):
     images: int
     chance: float
     lines: list[Line]
+    norm: str = "l-inf"
 
     @property
     def anchor(self) -> str:
@@ -74,11 +82,12 @@ def anchor(*names: object) -> str:
 
 
 def attack_name(attack: str) -> str:
-    """`APGD-T` for apgd_t or autoattack/apgd_t; `PGD, 10 steps` for steps/10."""
+    """`APGD-T` for apgd_t or autoattack/apgd_t, `APGD-T, standard` for autoattack/standard/apgd_t, `PGD, 10 steps` for steps/10."""
     suite, _, part = attack.rpartition("/")
     if suite == "steps":
         return f"PGD, {part} step{'' if part == '1' else 's'}"
-    return NAMES.get(part, attack_text(part))
+    version = suite.partition("/")[2]  # a second one of AutoAttack
+    return NAMES.get(part, attack_text(part)) + (f", {version}" if version else "")
 
 
 def cell(row: pd.Series) -> Cell:
@@ -115,6 +124,7 @@ def verdict_of(dataset: str, rows: pd.DataFrame, status: pd.DataFrame, eps: floa
             status=str(own["status"]),
             note=str(own["note"]),
             flags=int(own["flags"]),
+            confirmed=str(own["confirmed"]),
             cells=cells,
         )
         lines.append(line)
@@ -130,12 +140,12 @@ def verdicts(table: pd.DataFrame, status: pd.DataFrame, headline_eps: dict[str, 
         rows, statuses = table[table["dataset"] == dataset], status[status["dataset"] == dataset]
         if rows.empty or statuses.empty:
             raise ValueError(f"metrics/tables/verdict.csv and verdict_status.csv have no {dataset}; run `dvc repro tables`")
-        result.append(verdict_of(dataset, rows, statuses.fillna({"note": ""}), eps))
+        result.append(verdict_of(dataset, rows, statuses.astype({"confirmed": object}).fillna({"note": "", "confirmed": ""}), eps))
     return result
 
 
 def heading(verdict: Verdict) -> str:
-    return f"Verdict: {verdict.dataset}, l-inf eps {verdict.eps:g}"
+    return f"Verdict: {verdict.dataset}, {verdict.norm} eps {verdict.eps:g}"
 
 
 def lead(verdict: Verdict) -> str:
@@ -146,14 +156,23 @@ def lead(verdict: Verdict) -> str:
     )
 
 
-def caption(autoattack: str) -> str:
+def caption(verdict: Verdict, autoattack: str) -> str:
     """What the columns mean; autoattack: which version of it."""
     how = "as published" if autoattack == "standard" else "weaker than the standard version, docs/autoattack.md says by how much"
+    second: dict[str, list[str]] = {}
+    for line in verdict.lines:
+        if line.confirmed:
+            second.setdefault(line.confirmed, []).append(line.label)
+    more = "".join(
+        f"; then {version} on what it had left, where that was more than chance: {', '.join(labels)}"
+        for version, labels in second.items()
+    )
     return (
         "Accuracy in % with its 95 % interval. Paper's attack: the strongest of FGSM, BIM, MIM and PGD. Adaptive: an attacker "
-        f"with knowledge of the defence, and of its prototypes where it has any. AutoAttack: {autoattack}, {how}. Robust: right "
-        "under every l-inf attack that was made on the model at this eps or a smaller one. Flags: checks for masked gradients that "
-        "warn; the card of the model has them."
+        "with knowledge of the defence, and of its prototypes where it has any, and who tries what helps against masked gradients "
+        f"where they look so. AutoAttack: {autoattack}, {how}{more}. Robust: right on every image that was tried on the model and "
+        "lies within this eps of the test image, by whatever attack and on whichever model it was made. Flags: checks for masked "
+        "gradients that warn; the card of the model has them."
     )
 
 
@@ -170,5 +189,5 @@ def verdict_markdown(verdict: Verdict, autoattack: str) -> str:
         status = f"{SYMBOLS[line.status]} {line.status}" + (f": {line.note}" if line.note else "")
         rows.append({"method": f"[{line.label}](#{line.anchor})", "status": status, **values, "flags": str(line.flags)})
     table = pd.DataFrame(rows).rename(columns={"AutoAttack": f"AutoAttack ({autoattack})"})
-    parts = [f"## {heading(verdict)}", lead(verdict), "\n".join(names), markdown_table(table), caption(autoattack)]
+    parts = [f"## {heading(verdict)}", lead(verdict), "\n".join(names), markdown_table(table), caption(verdict, autoattack)]
     return "\n\n".join(parts)

@@ -1,19 +1,21 @@
 """Reads the outcomes of the verdict that stage attack left, data/verdict/<dataset>/<method>/<seed>/, and joins them by image with
-those of its attacks."""
+those of its attacks and of the images that were made on other models."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import product
 from pathlib import Path
 
 import pandas as pd
 
+from pipeline.reporting.files import read_rows
 from pipeline.reporting.measurements import stage_file
-from pipeline.reporting.outcomes import CW, NOISE, attack_file, is_close, summarise
+from pipeline.reporting.outcomes import attack_file, summarise
 
 AUTOATTACK, AUTOATTACK_L2, ADAPTIVE_SUITE, ROBUST = "autoattack", "autoattack_l2", "adaptive", "robust"
 STEPS, UNBOUNDED = "steps/", "unbounded"
-COLUMNS = ["image", "label", "attack", "eps", "correct", "mse"]
+COLUMNS = ["image", "label", "attack", "eps", "correct", "linf", "l2", "mse"]
+ROUNDING = 1e-6  # of pixels, on top of eps
 
 
 def verdict_file(folder: Path, dataset: str, method: str, seed: int, name: str) -> Path:
@@ -21,35 +23,55 @@ def verdict_file(folder: Path, dataset: str, method: str, seed: int, name: str) 
 
 
 def load_verdict(
-    attacks: Path, verdict: Path, *, headline_eps: dict[str, float], methods: Iterable[str], seeds: list[int]
+    attacks: Path,
+    verdict: Path,
+    transfer: Path | None,
+    *,
+    headline_eps: dict[str, float],
+    methods: Iterable[str],
+    seeds: list[int],
+    norms: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
-    """Cells as `load_cells`, of what the verdict ran on every image, and of `robust`: an image counts as right only if the model
-    gets it right as it is and under every l-inf attack of either stage at the headline's eps or a smaller one. headline_eps: by
-    data set of the run."""
+    """Cells as `load_cells`, of what the verdict ran on every image, and of `robust`, see `worst_case`. transfer: the folder of
+    outcomes by image on other models' images, where there are any; headline_eps: by data set of the run; norms: of it, where it is
+    not linf."""
     frames = []
+    methods = list(methods)
     for dataset, eps in headline_eps.items():
+        shown = {seed: None if transfer is None else load_transferred(transfer, dataset, seed) for seed in seeds}
         for method, seed in product(methods, seeds):
-            own = pd.read_parquet(verdict_file(verdict, dataset, method, seed, "outcomes.parquet"), columns=COLUMNS)
-            other = pd.read_parquet(attack_file(attacks, dataset, method, seed, "outcomes.parquet"), columns=COLUMNS)
+            own = read_rows(verdict_file(verdict, dataset, method, seed, "outcomes.parquet"), COLUMNS)
+            other = read_rows(attack_file(attacks, dataset, method, seed, "outcomes.parquet"), COLUMNS)
+            foreign = shown[seed]
+            tried = [other] if foreign is None else [other, foreign[foreign["target"] == method]]
+            rows = worst_case(own, tried, eps, norm=(norms or {}).get(dataset, "linf"))
             every = own[~own["attack"].str.startswith((f"{AUTOATTACK}/", f"{AUTOATTACK_L2}/"))]
-            cells = summarise(pd.concat([every[every["attack"] != "clean"], worst_case(own, other, eps)]))
+            cells = summarise(pd.concat([every[every["attack"] != "clean"], rows]))
             frames.append(cells.assign(dataset=dataset, method=method, seed=seed))
     return pd.concat(frames, ignore_index=True)
 
 
-def worst_case(own: pd.DataFrame, other: pd.DataFrame, eps: float) -> pd.DataFrame:
-    """own: outcomes of the verdict, other: of the attacks, both of one model -> a row per image of the verdict under `robust`.
-    Raises ValueError where the attacks lack one of its images."""
-    linf = other[(other["eps"] < eps + 1e-6) & (other["attack"] != CW) & ~other["attack"].str.startswith(NOISE)]
-    ours = own[(is_close(own["eps"], eps) & ~own["attack"].str.startswith(AUTOATTACK_L2)) | (own["attack"] == "clean")]
-    if not set(ours["image"]) <= set(linf["image"]):
-        raise ValueError("data/attacks and data/verdict are of different images; run `dvc repro`")
-    rows = (
-        pd.concat([linf[linf["image"].isin(ours["image"])], ours])
-        .groupby("image")
-        .agg(label=("label", "first"), correct=("correct", "all"))
+def load_transferred(folder: Path, dataset: str, seed: int) -> pd.DataFrame:
+    """data/transfer/<dataset>/<seed>.parquet: source, target, image, label, attack, eps, correct, linf, l2."""
+    return read_rows(
+        stage_file(folder / dataset / f"{seed}.parquet", "transfer"),
+        ["target", "image", "label", "attack", "eps", "correct", "linf", "l2"],
     )
-    return rows.reset_index().assign(attack=ROBUST, eps=eps, mse=float("nan"))
+
+
+def worst_case(own: pd.DataFrame, others: Iterable[pd.DataFrame], eps: float, *, norm: str = "linf") -> pd.DataFrame:
+    """own: outcomes of the verdict, others: of the attacks, and of images made on other models -> a row per image under `robust`:
+    right only if the model gets every image right that was tried on it within eps of that one, itself included, whatever attack
+    made it, at whatever eps, and on whichever model. Raises ValueError where the attacks are not of the same images."""
+    images = own["image"].unique()
+    frames = [own, *others]
+    if len(frames) > 1 and not set(images) <= set(frames[1]["image"]):
+        raise ValueError("data/attacks and data/verdict are of different images; run `dvc repro`")
+    rows = pd.concat(
+        [rows.loc[rows["image"].isin(images) & (rows[norm] <= eps + ROUNDING), ["image", "label", "correct"]] for rows in frames]
+    )
+    worst = rows.groupby("image").agg(label=("label", "first"), correct=("correct", "all"))
+    return worst.reset_index().assign(attack=ROBUST, eps=eps, mse=float("nan"))
 
 
 def load_parts(
@@ -57,17 +79,25 @@ def load_parts(
 ) -> pd.DataFrame:
     """What each of the parts `names` of AutoAttack did, in their order: dataset, method, seed, suite, attack, eps, images (all of
     them), broken (% of all images, by this part), left (% of all images right after it). A part that had no image left to attack
-    broke none."""
+    broke none. `version/part` is of a second version, which ran on what the first had left; it is missing where it did not run."""
     rows = []
     for dataset, method, seed in product(datasets, methods, seeds):
-        outcomes = pd.read_parquet(verdict_file(folder, dataset, method, seed, "outcomes.parquet"), columns=COLUMNS)
+        outcomes = read_rows(verdict_file(folder, dataset, method, seed, "outcomes.parquet"), COLUMNS)
         for suite in (AUTOATTACK, AUTOATTACK_L2):
             whole = outcomes[outcomes["attack"] == suite]
             for name in names if len(whole) else ():
+                if "/" in name and not outcomes["attack"].str.startswith(f"{suite}/{name.split('/')[0]}/").any():
+                    continue  # a version that this model did not need
                 correct = outcomes.loc[outcomes["attack"] == f"{suite}/{name}", "correct"]
                 broken, left = (100 * count / len(whole) for count in ((~correct).sum(), correct.sum()))
                 rows.append((dataset, method, seed, suite, f"{suite}/{name}", whole["eps"].iloc[0], len(whole), broken, left))
     return pd.DataFrame(rows, columns=["dataset", "method", "seed", "suite", "attack", "eps", "images", "broken", "left"])
+
+
+def second_versions(parts: pd.DataFrame) -> dict[tuple[str, str], str]:
+    """parts: `load_parts` -> by (data set, method) the second version of AutoAttack, of those that it attacked."""
+    rows = parts[parts["attack"].str.count("/") == 2]
+    return {(dataset, method): attack.split("/")[1] for dataset, method, attack in rows[["dataset", "method", "attack"]].to_numpy()}
 
 
 def load_checks(folder: Path, dataset: str, method: str, seed: int) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """What every method keeps under the strongest attacks, and the status that follows from it."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import pandas as pd
@@ -23,9 +24,10 @@ COLUMNS = [
     *("dataset", "group", "method", "label", "attack", "eps", "metric", "measured", "images"),
     *("ci95_low", "ci95_high", "seeds", "seed_std", "chance"),
 ]
-HOLDS, LOOKED, FALLS, UNTRAINED = "holds", "only looked robust", "does not hold", "does not learn"
+HOLDS, MASKED, LOOKED, FALLS, UNTRAINED = "holds", "masked gradients", "only looked robust", "does not hold", "does not learn"
 STATUSES = {  # above, by the 95 % interval: chance and the undefended model
     HOLDS: "above chance and the undefended model in the worst case, and at least half of what the papers' attacks leave",
+    MASKED: "what is left would hold, but the gradients look masked: an upper bound that no attack here could lower",
     LOOKED: "above chance and the undefended model under an attack of the papers, not in the worst case",
     FALLS: "no better than chance or the undefended model, and no attack of the papers made it look so",
     UNTRAINED: "at chance without any attack",
@@ -107,9 +109,9 @@ def _above(row: pd.Series, undefended: pd.DataFrame) -> bool:
     return bool(interval(row)[0] > max([row["chance"], *([] if other is None else [interval(other)[1]])]))
 
 
-def status_of(rows: pd.DataFrame, undefended: pd.DataFrame) -> Status:
-    """rows: one method's; undefended: those of the undefended model of the same data set, or none. Better means that the 95 %
-    intervals, with the spread over the seeds, lie apart."""
+def status_of(rows: pd.DataFrame, undefended: pd.DataFrame, signs: pd.DataFrame) -> Status:
+    """rows: one method's; undefended: those of the undefended model of the same data set, or none; signs: the method's rows of
+    `masking_frame`. Better means that the 95 % intervals, with the spread over the seeds, lie apart."""
     clean, robust = row_of(rows, "clean"), row_of(rows, ROBUST)
     if clean is None or robust is None:
         raise ValueError(f"{rows['label'].iloc[0]} has no clean or no robust accuracy; run `dvc repro`")
@@ -117,7 +119,7 @@ def status_of(rows: pd.DataFrame, undefended: pd.DataFrame) -> Status:
         return Status(UNTRAINED, f"{clean['measured']:.0f} % without any attack, chance is {clean['chance']:.0f} %")
     strongest = papers_attack(rows)
     if _above(robust, undefended) and (strongest is None or robust["measured"] >= MUST_STAY * strongest["measured"]):
-        return Status(HOLDS, f"keeps {100 * robust['measured'] / clean['measured']:.0f} % of clean")
+        return _held(100 * robust["measured"] / clean["measured"], signs)
     papers = papers_rows(rows)
     shown = [(row["measured"], attack_text(row["attack"])) for _, row in papers.iterrows() if _above(row, undefended)]
     if not shown:
@@ -126,21 +128,38 @@ def status_of(rows: pd.DataFrame, undefended: pd.DataFrame) -> Status:
     return Status(LOOKED, f"{looked:.0f} % under {attack}")
 
 
-def status_frame(verdicts: pd.DataFrame, masking: pd.DataFrame, undefended: str | None) -> pd.DataFrame:
-    """verdicts: `verdict_frame`; masking: `masking_frame`; undefended: `undefended_method`. A row per data set and method, by
-    status and then by what is left in the worst case: dataset, group, method, label, status, note, flags (how many signs of masked
-    gradients), robust."""
+def _held(kept: float, signs: pd.DataFrame) -> Status:
+    """kept: in the worst case, % of clean. A check that warns, of any seed, counts; those near a threshold are named."""
+    warned = list(dict.fromkeys(signs.loc[~signs["passed"], "check"]))
+    near = [name for name in dict.fromkeys(signs.loc[signs["near"], "check"]) if name not in warned]
+    close = [name for name in warned if signs.loc[(signs["check"] == name) & ~signs["passed"], "near"].all()]
+    names = [f"{name} (near its threshold)" if name in close else name for name in warned]
+    besides = f"; near its threshold: {', '.join(near)}" if near else ""
+    if warned:
+        return Status(MASKED, f"at most {kept:.0f} % of clean; {', '.join(names)}{besides}")
+    return Status(HOLDS, f"keeps {kept:.0f} % of clean{besides}")
+
+
+def status_frame(
+    verdicts: pd.DataFrame,
+    masking: pd.DataFrame,
+    undefended: str | None,
+    confirmed: Mapping[tuple[str, str], str] | None = None,
+) -> pd.DataFrame:
+    """verdicts: `verdict_frame`; masking: `masking_frame`; undefended: `undefended_method`; confirmed: `second_versions`. A row per
+    data set and method, by status and then by what is left in the worst case: dataset, group, method, label, status, note, flags
+    (how many checks warn), confirmed (the second version of AutoAttack that attacked it, or empty), robust."""
     lines = []
     for (dataset, method), rows in verdicts.groupby(["dataset", "method"], sort=False):
         compared = verdicts[(verdicts["dataset"] == dataset) & (verdicts["method"] == undefended)]
-        signs = masking[(masking["dataset"] == dataset) & (masking["method"] == method) & ~masking["passed"]]
-        status, note = status_of(rows, compared)
-        if status == HOLDS and len(signs):
-            note += "; masked gradients?"
+        signs = masking[(masking["dataset"] == dataset) & (masking["method"] == method)]
+        status, note = status_of(rows, compared, signs)
         kept = rows.loc[rows["attack"] == ROBUST, "measured"].iloc[0]
-        flags = signs["check"].nunique()
-        lines.append((dataset, rows["group"].iloc[0], method, rows["label"].iloc[0], status, note, flags, kept))
-    table = pd.DataFrame(lines, columns=["dataset", "group", "method", "label", "status", "note", "flags", ROBUST])
+        second = (confirmed or {}).get((str(dataset), str(method)), "")
+        flags = signs.loc[~signs["passed"], "check"].nunique()
+        lines.append((dataset, rows["group"].iloc[0], method, rows["label"].iloc[0], status, note, flags, second, kept))
+    columns = ["dataset", "group", "method", "label", "status", "note", "flags", "confirmed", ROBUST]
+    table = pd.DataFrame(lines, columns=columns)
     places = {"dataset": list(dict.fromkeys(verdicts["dataset"])), "status": list(STATUSES)}
     table = table.assign(**{f"_{name}": table[name].map(order.index) for name, order in places.items()})
     table = table.sort_values(["_dataset", "_status", ROBUST], ascending=[True, True, False], kind="stable", ignore_index=True)

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.reporting.verdict import masking
-from pipeline.reporting.verdict.masking import Check, masking_checks
+from pipeline.evaluation import signs
+from pipeline.evaluation.signs import Check, masking_checks
 
 HONEST: dict[str, Any] = {
     "accuracy": {
@@ -28,12 +28,19 @@ HONEST: dict[str, Any] = {
     "headline_eps": 0.2,
     "transferred": {"vgg": 80.0, "madry": 60.0},
     "square_broken": 0.0,
-    "measured": {"zero_gradient": 0.0, "flat_gradient": 1.0, "cross_entropy": 30.0, "rescaled": 30.0, "random_forward": 0.0},
+    "measured": {
+        "zero_gradient": 0.0,
+        "flat_gradient": 1.0,
+        "cross_entropy": 30.0,
+        "rescaled": 30.0,
+        "random_forward": 0.0,
+        "probabilities": 0.0,
+    },
     "images": 200,
 }
 NAMES = [
     *("single step", "black box", "gradient free", "unbounded", "larger eps"),
-    *("more steps", "zero gradient", "flat gradient", "saturated logits", "random forward"),
+    *("more steps", "zero gradient", "flat gradient", "saturated logits", "random forward", "probabilities"),
 ]
 
 
@@ -49,12 +56,12 @@ def with_accuracy(**changes: dict[float, float]) -> dict[str, dict[float, float]
     return {**HONEST["accuracy"], **{name.replace("_", "/"): values for name, values in changes.items()}}
 
 
-def test_an_honest_model_passes_all_ten() -> None:
+def test_an_honest_model_passes_all_eleven() -> None:
     checks = checked()
     assert list(checks) == NAMES
     assert all(check.passed for check in checks.values())
     values = {name: check.value for name, check in checks.items()}
-    assert values == dict(zip(NAMES, [-10.0, -30.0, 0.0, 0.0, -30.0, -2.0, 0.0, 1.0, 0.0, 0.0], strict=True))
+    assert values == dict(zip(NAMES, [-10.0, -30.0, 0.0, 0.0, -30.0, -2.0, 0.0, 1.0, 0.0, 0.0, 0.0], strict=True))
 
 
 @pytest.mark.parametrize(
@@ -74,6 +81,12 @@ def test_an_honest_model_passes_all_ten() -> None:
         ("flat gradient", {"measured": {"flat_gradient": 6.0}}, 6.0),
         ("saturated logits", {"measured": {"cross_entropy": 60.0, "rescaled": 30.0}}, 30.0),
         ("random forward", {"measured": {"random_forward": 0.5}}, 0.5),
+        ("probabilities", {"measured": {"probabilities": 100.0, "log_probabilities": 0.0}}, 100.0),
+        (
+            "black box",
+            {"accuracy": with_accuracy(adaptive_sibling={0.2: 20.0})},
+            10.0,
+        ),  # although vgg's and madry's images do nothing
     ],
 )
 def test_each_check_warns_of_its_own_sign(name: str, changes: dict[str, object], value: float) -> None:
@@ -91,8 +104,8 @@ def test_what_was_not_measured_is_left_out() -> None:
         "fgsm": {0.1: 50.0},
         "pgd": {0.1: 50.0},
         "steps/10": {0.2: 50.0},
-    }  # no attack at the headline's eps, one step count
-    assert list(checked(accuracy=elsewhere, measured={"cross_entropy": 3.0})) == ["gradient free"]
+    }  # no attack of the papers at the headline's eps, one step count
+    assert list(checked(accuracy=elsewhere, measured={"cross_entropy": 3.0})) == ["black box", "gradient free"]
 
 
 def test_single_step_alone_is_the_white_box_where_nothing_else_was_run() -> None:
@@ -102,17 +115,17 @@ def test_single_step_alone_is_the_white_box_where_nothing_else_was_run() -> None
 
 
 def test_tolerance_worked_by_hand() -> None:
-    assert masking.tolerance(50, 50, 200) == pytest.approx(100 * 2 * sqrt(0.05 * 200) / 200)  # 10 images disagree: 6.3 images
-    assert masking.tolerance(0, 0, 200) == 0  # nobody disagrees
-    assert masking.tolerance(100, 100, 200) == 0
-    assert masking.tolerance(2, 0, 200) == pytest.approx(2)  # at most 4 images disagree: 4 images
-    assert masking.tolerance(100, 98, 200) == pytest.approx(2)
+    assert signs.tolerance(50, 50, 200) == pytest.approx(100 * 2 * sqrt(0.05 * 200) / 200)  # 10 images disagree: 6.3 images
+    assert signs.tolerance(0, 0, 200) == 0  # nobody disagrees
+    assert signs.tolerance(100, 100, 200) == 0
+    assert signs.tolerance(2, 0, 200) == pytest.approx(2)  # at most 4 images disagree: 4 images
+    assert signs.tolerance(100, 98, 200) == pytest.approx(2)
     for wrong in ((101, 50, 200), (50, -1, 200), (50, 50, 0)):
         with pytest.raises(ValueError, match="accuracies must be from 0 to 100 and images at least 1"):
-            masking.tolerance(*wrong)
+            signs.tolerance(*wrong)
 
 
-@pytest.mark.parametrize("check", [masking.single_step, masking.black_box, lambda a, b, n: masking.saturated_logits(b, a, n)])
+@pytest.mark.parametrize("check", [signs.single_step, signs.black_box, lambda a, b, n: signs.saturated_logits(b, a, n)])
 def test_the_attack_that_should_be_weaker_is_given_first(check: Callable[[float, float, int], Check]) -> None:
     assert check(60, 40, 200).passed
     assert check(40, 43, 200).passed  # 6 images, by chance
@@ -127,25 +140,43 @@ def test_the_attack_that_should_be_weaker_is_given_first(check: Callable[[float,
 def test_square_may_add_one_image_in_two_hundred_and_what_chance_adds_to_that() -> None:
     allowed = {200: 3, 360: 4, 1000: 9, 10000: 64}  # 0.5 % of the images, 1, 1.8, 5 and 50, and twice the root of that
     for images, number in allowed.items():
-        assert masking.gradient_free(100 * number / images, images).passed
-        assert not masking.gradient_free(100 * (number + 1) / images, images).passed
+        assert signs.gradient_free(100 * number / images, images).passed
+        assert not signs.gradient_free(100 * (number + 1) / images, images).passed
 
 
 def test_larger_eps_and_more_steps_take_the_worst_pair() -> None:
-    assert masking.larger_eps({0.3: 0, 0.1: 80, 0.2: 30}, 200).passed
-    assert masking.larger_eps({0.3: 0, 0.1: 80, 0.2: 30}, 200).value <= 0
-    rise = masking.larger_eps({0.1: 50, 0.2: 52, 0.3: 54}, 200)  # by little each time
+    assert signs.larger_eps({0.3: 0, 0.1: 80, 0.2: 30}, 200).passed
+    assert signs.larger_eps({0.3: 0, 0.1: 80, 0.2: 30}, 200).value <= 0
+    rise = signs.larger_eps({0.1: 50, 0.2: 52, 0.3: 54}, 200)  # by little each time
     assert not rise.passed
     assert rise.value == 4
-    assert not masking.more_steps({40: 60, 10: 50}, 200).passed
+    assert not signs.more_steps({40: 60, 10: 50}, 200).passed
     with pytest.raises(ValueError, match="more steps needs at least 2 accuracies, got 1"):
-        masking.more_steps({40: 60}, 200)
+        signs.more_steps({40: 60}, 200)
 
 
 def test_unbounded_forgives_one_image_in_a_hundred() -> None:
-    assert masking.unbounded(1.0).passed
-    assert not masking.unbounded(1.5).passed
+    assert signs.unbounded(1.0).passed
+    assert not signs.unbounded(1.5).passed
 
 
 def test_the_black_box_check_may_have_an_eps_of_its_own() -> None:
     assert checked(transfer_eps=0.1)["black box"].value == pytest.approx(65.0 - 60.0)  # PGD at 0.1 against images from madry
+
+
+def test_log_probabilities_are_no_sign() -> None:
+    assert checked(measured={"probabilities": 0.0, "log_probabilities": 100.0})["probabilities"].passed
+
+
+def test_a_value_that_two_images_would_turn_is_near_its_threshold() -> None:
+    near = {value: signs.masking_checks({}, 0.2, {}, None, {"flat_gradient": value}, 100)[0] for value in (2.9, 3.0, 5.0, 7.0, 7.1)}
+    assert {value: (check.passed, check.near) for value, check in near.items()} == {
+        2.9: (True, False),
+        3.0: (True, True),
+        5.0: (True, True),
+        7.0: (False, True),
+        7.1: (False, False),
+    }
+    assert not any(check.near for check in checked().values())  # 0 of 200 images is no sign, although 1 % is allowed
+    few = signs.masking_checks({}, 0.2, {}, None, {"zero_gradient": 0.0, "random_forward": 0.0}, 10)
+    assert not any(check.near for check in few)

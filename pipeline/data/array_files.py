@@ -1,0 +1,71 @@
+"""Images that are not of a source: one .npz of one's own, or arrays in memory."""
+
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+NAMES = {"images": ("images", "test_images", "x", "x_test", "X"), "labels": ("labels", "test_labels", "y", "y_test")}
+
+
+class Part(NamedTuple):
+    """images: (N, C, H, W), uint8 or float32 in [0, 1]; labels: (N,) int64."""
+
+    images: NDArray[Any]
+    labels: NDArray[np.int64]
+
+
+class Arrays(NamedTuple):
+    """What to judge a model on; `train` and the names of the classes where they are known."""
+
+    test: Part
+    train: Part | None
+    classes: list[str] | None
+
+
+def read_arrays(path: str | Path) -> Arrays:
+    """A .npz with `images` and `labels` (or test_images and test_labels, as the files of stage data have), where it has them also
+    `train_images`, `train_labels` and `classes`. Runs no code from the file. Raises ValueError in one line."""
+    path = Path(path)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            content = {name: file[name] for name in file.files}
+    except (ValueError, KeyError, OSError, EOFError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} is cut off, damaged or not a .npz of plain arrays ({error})") from None
+    found = {kind: next((name for name in names if name in content), None) for kind, names in NAMES.items()}
+    if None in found.values():
+        raise ValueError(f"{path} needs arrays `images` and `labels`, it has {', '.join(content) or 'none'}")
+    test = checked_part(content[str(found["images"])], content[str(found["labels"])], str(path))
+    train = None
+    if {"train_images", "train_labels"} <= set(content):
+        train = checked_part(content["train_images"], content["train_labels"], f"{path}, train")
+    classes = [str(name) for name in content["classes"]] if "classes" in content else None
+    return Arrays(test, train, classes)
+
+
+def checked_part(images: NDArray[Any], labels: NDArray[Any], what: str) -> Part:
+    """images: (N, C, H, W), (N, H, W, C) or (N, H, W) with 1 or 3 channels, uint8 or float in [0, 1]. Raises ValueError for another
+    shape or range, in one line that names `what`."""
+    if images.ndim == 3:
+        images = images[:, None]
+    if images.ndim == 4 and images.shape[1] not in (1, 3) and images.shape[3] in (1, 3):
+        images = images.transpose(0, 3, 1, 2)
+    if images.ndim != 4 or not len(images):
+        raise ValueError(f"{what}: images must be (N, C, H, W), got {images.shape}")
+    labels = labels.reshape(-1)
+    if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1] or labels.min() < 0:
+        raise ValueError(f"{what}: labels must be {len(images)} whole numbers from 0 on, got {labels.dtype} {labels.shape}")
+    if images.dtype != np.uint8:
+        images = images.astype(np.float32)
+        low, high = float(images.min()), float(images.max())
+        if not (low >= 0 and high <= 1):
+            advice = (
+                "divide them by 255"
+                if low >= 0 and high <= 255
+                else "undo their normalisation and give it as mean and std of the model"
+            )
+            raise ValueError(f"{what}: images must be pixels in [0, 1] or uint8, got {low:.3g} to {high:.3g}; {advice}")
+    return Part(np.ascontiguousarray(images), labels.astype(np.int64))

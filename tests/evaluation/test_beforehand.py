@@ -1,0 +1,114 @@
+"""What is seen of a model before it is attacked: plants that must be told apart, and honest models that must pass."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pipeline.evaluation.beforehand import Finding, class_order, look, outputs
+from pipeline.models.given.network import Given
+
+Digits = tuple[Tensor, Tensor]
+
+
+class Around(nn.Module):
+    """A model with something before and after it."""
+
+    def __init__(self, model: nn.Module, before: Callable[[Tensor], Tensor], after: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.model, self.before, self.after = model, before, after
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.after(self.model(self.before(x)))
+
+
+def same(x: Tensor) -> Tensor:
+    return x
+
+
+def seen(model: nn.Module, digits: Digits, *, normalised: bool = False) -> dict[str, Finding]:
+    found = look(model, digits[0], digits[1], batch_size=64, normalised=normalised, training=False)
+    assert len({finding.name for finding in found}) == len(found)
+    return {finding.name: finding for finding in found}
+
+
+def wrong(model: nn.Module, digits: Digits, *, normalised: bool = False) -> dict[str, str]:
+    return {name: finding.level for name, finding in seen(model, digits, normalised=normalised).items() if finding.level != "ok"}
+
+
+def test_an_honest_model_passes_and_stays_as_it_was(trained: nn.Module, digits: Digits) -> None:
+    trained.train()
+    before = {name: value.clone() for name, value in trained.state_dict().items()}
+    assert wrong(trained, digits) == {}
+    assert trained.training
+    assert all(torch.equal(value, before[name]) for name, value in trained.state_dict().items())
+
+
+def test_an_untrained_model_is_noted_and_nothing_else(digits: Digits) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).double()
+    assert set(wrong(model, digits)) <= {"clean accuracy"}
+
+
+def test_probabilities_and_log_probabilities(trained: nn.Module, digits: Digits) -> None:
+    assert wrong(Around(trained, same, lambda z: z.softmax(1)), digits)["outputs"] == "stop"
+    assert wrong(Around(trained, same, lambda z: z.log_softmax(1)), digits) == {"outputs": "note"}
+    assert wrong(Around(trained, same, torch.sigmoid), digits)["outputs"] == "note"
+    assert outputs(torch.tensor([[0.2, 0.8], [3.0, 0.1]])).level == "ok"
+
+
+def test_normalisation_that_was_forgotten_or_given_twice(trained: nn.Module, digits: Digits) -> None:
+    expects = Around(trained, lambda x: x * 0.5 + 0.5, same)  # images in [-1, 1]
+    finding = seen(expects, digits)["input"]
+    assert finding.level == "stop"
+    assert "--mean" in finding.advice
+    assert wrong(Around(trained, lambda x: x / 255, same), digits)["input"] == "stop"
+    twice = Given(trained.float(), digits[0][:2].float(), mean=torch.tensor([0.9]), std=torch.tensor([0.02]))
+    assert wrong(twice, (digits[0].float(), digits[1]), normalised=True)["input"] == "stop"
+
+
+def test_another_order_of_the_classes_is_told_apart_from_a_bad_model(trained: nn.Module, digits: Digits) -> None:
+    order = torch.tensor([1, 2, 0, 3, 4, 5, 6, 7, 9, 8])
+    finding = seen(Around(trained, same, lambda z: z[:, order]), digits)["class order"]
+    assert finding.level == "stop"
+    assert "2 for label 0, 0 for label 1, 1 for label 2, 9 for label 8, 8 for label 9" in finding.text
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 10, (200,), generator=generator)
+    for logits in (torch.rand(200, 10, generator=generator), torch.eye(10)[torch.full((200,), 3)]):  # by chance; always the same
+        assert class_order(logits, labels).level == "ok"
+
+
+def test_more_labels_than_classes_and_answers_that_are_not_finite(trained: nn.Module, digits: Digits) -> None:
+    with pytest.raises(ValueError, match="has 5 classes, the labels go up to 9: it needs 10"):
+        seen(Around(trained, same, lambda z: z[:, :5]), digits)
+    with pytest.raises(ValueError, match=r"answers to 128 of 128 images are not finite"):
+        seen(Around(trained, same, lambda z: z / 0), digits)
+    assert wrong(Around(trained, same, lambda z: nn.functional.pad(z, (0, 3), value=-9.0)), digits) == {"classes": "note"}
+
+
+class Trains(nn.BatchNorm2d):
+    """Batch norm that never leaves train mode."""
+
+    def train(self, mode: bool = True) -> nn.BatchNorm2d:
+        return super().train(True)
+
+
+def test_random_answers_train_mode_and_no_gradient(trained: nn.Module, digits: Digits) -> None:
+    noisy = Around(trained, lambda x: x + 0.1 * torch.randn_like(x), same)
+    assert wrong(noisy, digits)["random"] == "note"
+    by_batch = Around(trained, lambda x: x - x.mean(0, keepdim=True) + 0.3, same)
+    assert wrong(by_batch, digits)["eval mode"] == "note"
+    stuck = nn.Sequential(Trains(1).double(), trained)
+    assert wrong(stuck, digits)["eval mode"] == "note"
+    assert wrong(Around(trained, lambda x: x.detach(), same), digits)["gradient"] == "note"
+    large = Around(trained, same, lambda z: 1e5 * z)
+    assert "though the logits have one" in seen(large, digits)["gradient"].text
+
+
+@pytest.mark.parametrize("levels", [1, 8, 255])
+def test_quantised_pixels(levels: int, trained: nn.Module, digits: Digits) -> None:
+    images = (digits[0] * 255).round() / 255
+    found = wrong(Around(trained, lambda x: (x * levels).round() / levels, same), (images, digits[1]))
+    assert found["quantised"] == "note"
+    assert "quantised" not in wrong(trained, (images, digits[1]))
