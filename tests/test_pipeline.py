@@ -378,7 +378,7 @@ def test_one_method_of_the_short_profile_runs_on_500_real_images(tmp_path: Path)
     params["images"] = {"form": "parquet", "folder": os.environ["PIPELINE_IMAGES"]}
     params["run"] |= {"datasets": ["mnist"], "methods": ["softmax_fs"]}
     params["datasets"]["mnist"] |= {"sample": {"train": 500, "test": 100, "seed": 0}}
-    params["datasets"]["mnist"]["training"]["epochs"] = {"pretrain": 1, "train": 2}
+    params["datasets"]["mnist"]["training"] |= {"epochs": {"pretrain": 10, "train": 10}, "batch_size": 16}
     params["datasets"]["mnist"]["evaluation"] = {"l2": {"images": 10}, "headline": {"images": 20}}
     params["attacks"]["cw"]["steps"] = 20
     params["transfer"]["sources"], params["verdict"]["autoattack"] = [], "rapid"
