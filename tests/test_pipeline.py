@@ -20,6 +20,7 @@ import torch
 import yaml
 from conftest import ROOT
 from dvc.utils.serialize import dumps_yaml
+from sklearn.datasets import load_digits
 
 from pipeline.evaluation.robustness import attacked
 from pipeline.jobs.attack import attack_model
@@ -111,6 +112,7 @@ def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert run(folder, *command).returncode == 0
     for name in ("dvc.yaml", ".gitignore", ".dvcignore"):
         (folder / name).write_text((ROOT / name).read_text())
+    (folder / "data/given").mkdir(parents=True)
     write_params(folder, small_params())
     stages = repro(folder, *MAKE)
     models = ["pretrain@digits-0", "sources@digits-vgg-0", *(f"finetune@digits-{name}-0" for name in METHODS)]
@@ -368,6 +370,42 @@ def test_a_new_loss_as_the_readme_has_it_concerns_its_own_items_and_the_tables(p
     assert repro(tmp_path, "dvc", "repro", "attack@digits-repel-0") == ["finetune@digits-repel-0", "attack@digits-repel-0"]
     model = torch.load(tmp_path / "models/digits/repel/0.pt", weights_only=True)
     assert {name.split(".")[-1] for name in model["criterion"]} == {"centres"}
+
+
+THEIRS = """
+from torch import nn
+
+def net():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+"""
+
+
+def test_a_given_model_as_the_readme_has_it_has_a_row_in_every_table(copy: Path) -> None:
+    """README's text of it, word by word."""
+    text = (ROOT / "README.md").read_text().partition("## Judging your own model")[2]
+    own = small_params() | {"tracking": {"enabled": False}}
+    own["methods"] |= yaml.safe_load(re.findall(r"```yaml\n(.*?)```", text, flags=re.DOTALL)[0])
+    own["run"]["methods"].append("theirs")
+    write_params(copy, own)
+    (copy / "data/given/theirs.py").write_text(THEIRS)
+    torch.manual_seed(0)
+    bunch, model = load_digits(), torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+    for _ in range(50):
+        optimizer.zero_grad()
+        logits = model(torch.from_numpy(bunch.images / 16).float())
+        torch.nn.functional.cross_entropy(logits, torch.from_numpy(bunch.target)).backward()
+        optimizer.step()
+    torch.save(model.state_dict(), copy / "data/given/theirs.pt")
+    for command in ("items", "train digits theirs 0", "attack digits theirs 0", "transfer digits 0", "tables", "cards", "report"):
+        done = run(copy, sys.executable, "-m", *f"stages.{command}".split())
+        assert done.returncode == 0, done.stderr
+    for name in ("hcp", "pcl", "verdict", "verdict_status"):
+        assert {*pd.read_csv(copy / f"metrics/tables/{name}.csv")["method"]} >= {"softmax_fs", "theirs"}, name
+    assert "theirs" in {*pd.read_csv(copy / "data/transfer/digits/0.csv")["target"]}
+    assert "Theirs" in (copy / "metrics/report.md").read_text()
+    clean = json.loads((copy / "metrics/summary.json").read_text())["digits"]["theirs"]["clean"]
+    assert clean > 85  # of 20 images
 
 
 @pytest.mark.slow

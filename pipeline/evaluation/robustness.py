@@ -14,6 +14,7 @@ from tqdm import tqdm
 from pipeline.attacks.objective import lead
 from pipeline.attacks.steps import evaluating
 from pipeline.models.folded import CLOSE, Folded
+from pipeline.models.given.network import Given
 from pipeline.models.half import Half
 from pipeline.models.network import Network
 from pipeline.models.replayed import replayed
@@ -46,10 +47,20 @@ class Victim(NamedTuple):
 
 
 def attackable(model: nn.Module, x: Tensor, precision: Literal["fp32", "bf16"] = "fp32") -> Victim:
-    """With the weights that the model has now. x: some images (B, C, H, W), for a forward; precision: of the attacks."""
-    folded = Folded(model, x[:2])
-    twin = folded.now() if folded.pairs else model
+    """With the weights that the model has now. x: some images (B, C, H, W), for a forward; precision: of the attacks.
+
+    The passes of a model that is not ours are never recorded as CUDA graphs, which would repeat what its Python code did once, and
+    it is attacked as it is where batch norm cannot be folded away."""
+    try:
+        folded = Folded(model, x[:2])
+        twin = folded.now() if folded.pairs else model
+    except Exception:  # the code is not ours, and cannot be copied or hooked
+        if not isinstance(model, Given):
+            raise
+        twin = model
     twin = Half(twin) if precision == "bf16" else twin
+    if isinstance(model, Given):
+        return Victim(model, twin, ROUNDING[precision])
     own = replayed(model, x.device)
     return Victim(own, own if twin is model else replayed(twin, x.device), ROUNDING[precision])
 
@@ -152,9 +163,11 @@ def summary_metrics(outcomes: pd.DataFrame) -> dict[str, float]:
 
 @torch.no_grad()
 def clean_features(model: Network, images: Tensor, *, batch_size: int) -> dict[str, np.ndarray]:
-    """Features of every layer, {layer: (N, D) float32}, in eval mode. images: (N, C, H, W) in [0, 1]."""
+    """Features of every layer, {layer: (N, D) float32}, in eval mode; the logits of a model that has no layers. images: (N, C, H,
+    W) in [0, 1]."""
     with evaluating(model):
-        parts = [model.forward_features(x)[1] for x in images.split(batch_size)]
+        seen = [model.forward_features(x) for x in images.split(batch_size)]
+    parts = [features or {"logits": logits} for logits, features in seen]
     return {layer: torch.cat([part[layer] for part in parts]).cpu().numpy() for layer in parts[0]}
 
 

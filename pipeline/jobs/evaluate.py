@@ -18,14 +18,10 @@ from pipeline.data.array_files import Arrays, checked_part
 from pipeline.data.splits import stratified_order
 from pipeline.evaluation.beforehand import SOME, Finding, look
 from pipeline.evaluation.centres import class_means
-from pipeline.evaluation.robustness import ROUNDING, Victim, attackable, clean_features, predict_logits, summary_metrics
+from pipeline.evaluation.robustness import attackable, clean_features, summary_metrics
 from pipeline.jobs.given import Loaded, wrapped
 from pipeline.jobs.threat import Threat, plan_of, threat_of
 from pipeline.jobs.verdict import judge
-from pipeline.models.folded import Folded
-from pipeline.models.given.network import Given
-from pipeline.models.half import Half
-from pipeline.models.network import Network
 from pipeline.runtime.device import set_up_device
 from pipeline.runtime.distributed import check_same
 
@@ -109,7 +105,7 @@ def judged(loaded: Loaded, data: Arrays, settings: Settings, device: torch.devic
     key = _key(network, about)
     check_same("what is judged", key)
     plan = plan_of(threat, loaded.criterion, centres, images[0], classes=network.classes, batch_size=batch_size)
-    victim = victim_of(network, images, settings.precision)
+    victim = attackable(network, images, "bf16" if settings.precision == "bf16" else "fp32")
     outcomes, examples, checks = judge(
         network,
         victim,
@@ -122,7 +118,7 @@ def judged(loaded: Loaded, data: Arrays, settings: Settings, device: torch.devic
         unfinished=unfinished / key,
         examples=threat.params.verdict.examples,
     )
-    features = features_of(network, images, batch_size=batch_size)
+    features = dict([list(clean_features(network, images, batch_size=batch_size).items())[-1]])  # of the last layer
     names = np.array(data.classes or [str(number) for number in range(network.classes)], dtype=str)
     on_all = outcomes[~outcomes["attack"].str.startswith("autoattack/")]
     features |= {"label": labels.cpu().numpy(), "layers": np.array(list(features))}
@@ -168,36 +164,13 @@ def centres_of(
         order = stratified_order(data.train.labels, seed)[:ON_TRAIN]
         x, y = on_device(data.train.images[order], images.device), torch.from_numpy(data.train.labels[order]).to(images.device)
         what = f"{len(order)} training images"
-    values = features_of(network, x, batch_size=batch_size, layers=layers)
+    values = clean_features(network, x, batch_size=batch_size)
     try:
         centres = {layer: class_means(torch.from_numpy(values[layer]).to(y.device), y, network.classes) for layer in layers}
     except ValueError as error:
         return {}, f"They work on the logits, by cross entropy and DLR; there are no class means to go by, since {error}."
     on = "the logits, since it has no layers that were named" if layers == ["logits"] else ", ".join(layers)
     return centres, f"By cross entropy, by DLR, and towards the class means of {what} on {on}."
-
-
-@torch.no_grad()
-def features_of(network: Network, images: Tensor, *, batch_size: int, layers: Sequence[str] = ()) -> dict[str, np.ndarray]:
-    """{layer: (N, D)}, of `layers` or the last; the logits where there is no layer."""
-    if not network.dims or list(layers) == ["logits"]:
-        return {"logits": predict_logits(network, images, batch_size=batch_size).cpu().numpy()}
-    found = clean_features(network, images, batch_size=batch_size)
-    return {layer: found[layer] for layer in layers or list(network.dims)[-1:]}
-
-
-def victim_of(network: Network, images: Tensor, precision: str) -> Victim:
-    """As `attackable`; but the passes of a model that is not ours are never recorded as CUDA graphs, which would repeat what its
-    Python code did once, and it is attacked as it is where batch norm cannot be folded away."""
-    if not isinstance(network, Given):
-        return attackable(network, images, "bf16" if precision == "bf16" else "fp32")
-    twin: nn.Module = network
-    try:
-        folded = Folded(network, images[:2])
-        twin = folded.now() if folded.pairs else network
-    except Exception:  # the code is not ours; what cannot be copied or hooked is attacked as it is
-        twin = network
-    return Victim(network, Half(twin) if precision == "bf16" else twin, ROUNDING[precision])
 
 
 def on_device(images: np.ndarray, device: torch.device) -> Tensor:

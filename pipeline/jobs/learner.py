@@ -151,11 +151,7 @@ def load_model(path: str | Path, device: torch.device, **wanted: str | int) -> t
     state = load_state(path, device)
     try:
         params, recipe = state["params"], state["params"]["recipe"]
-        unknown = torch.ones(params["channels"])  # the weights bring the true mean and std
-        choice = dict(recipe["network"])
-        if "weights" in choice:
-            choice["weights"] = "none"  # those to start from; the file brings its own
-        network = build_network(choice, recipe["ensemble"], params["classes"], unknown, unknown)
+        network = _given_network(params, device) if recipe["given"] else _own_network(params)
         criterion = recipe_criterion(recipe, network, params["classes"])
         network.load_state_dict(state["network"])
         criterion.load_state_dict(state["criterion"])
@@ -164,7 +160,22 @@ def load_model(path: str | Path, device: torch.device, **wanted: str | int) -> t
         raise ValueError(f"{path} was made by another version of this code ({reason}); `dvc repro` makes it anew") from None
     check_params(path, params, **wanted)
     check_finite(path, {part: state[part] for part in ("network", "criterion")})
-    return network.to(device).to(memory_format=torch.channels_last), criterion.to(device), dict(params)
+    network = network.to(device) if recipe["given"] else network.to(device).to(memory_format=torch.channels_last)
+    return network, criterion.to(device), dict(params)
+
+
+def _own_network(params: Mapping[str, Any]) -> Network:
+    recipe, unknown = params["recipe"], torch.ones(params["channels"])  # the weights bring the true mean and std
+    choice = dict(recipe["network"])
+    if "weights" in choice:
+        choice["weights"] = "none"  # those to start from; the file brings its own
+    return build_network(choice, recipe["ensemble"], params["classes"], unknown, unknown)
+
+
+def _given_network(params: Mapping[str, Any], device: torch.device) -> Network:
+    from pipeline.jobs.adopt import given_network  # code that counts for models from elsewhere alone
+
+    return given_network(params, device)
 
 
 def model_of(

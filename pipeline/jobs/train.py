@@ -24,6 +24,10 @@ def train_model(item: TrainItem, seed: int, tracking: Settings) -> None:
     killed run goes on from its last epoch, by one process or any number of ranks. Raises ValueError for what params or files make
     impossible."""
     dataset, method, recipe = item.dataset, item.method, item.recipe
+    if recipe.given:
+        from pipeline.jobs.adopt import adopt_model  # code that counts for models from elsewhere alone
+
+        return adopt_model(item, recipe.given, seed, tracking)
     device = set_up_device(item.compute.device, item.compute.threads)
     inputs = [item_file(dataset, "train", method), Path("data", f"{dataset}.npz")]
     splits = load_splits(inputs[1])

@@ -25,7 +25,7 @@ Lookups = Mapping[str, Mapping[str, Callable[..., Any]]]
 def disagreements(params: Params, lookups: Lookups) -> list[str]:
     """Everything below. `lookups` as in load_params; without them, layers, prototypes and options are not checked."""
     problems = unknown_names(params) + results_names(params) + measurements(params, lookups.get("losses"))
-    problems += pretraining(params) + autoattack_parts(params, lookups.get("attacks"))
+    problems += pretraining(params) + given_models(params) + autoattack_parts(params, lookups.get("attacks"))
     for name, dataset in params.datasets.items():
         problems += dataset_values(f"datasets.{name}", dataset)
     for name, method in params.methods.items():
@@ -125,6 +125,20 @@ def pretraining(params: Params) -> list[str]:
     problems += [f"transfer.sources: takes methods with init: random, which methods.{name}.init is not" for name in wrong]
     both = [name for name in sources if name in params.run.methods]
     return problems + [f"transfer.sources: {name} is in run.methods too; name it in transfer.methods" for name in both]
+
+
+def given_models(params: Params) -> list[str]:
+    """A model from elsewhere is not trained, and says nothing of how."""
+    plain, problems = params.methods.get(PRETRAIN), []
+    for name, method in params.methods.items():
+        if method.given is None or plain is None:
+            continue
+        row = {"label", "papers", "published", "measure", "given"}
+        other = [key for key in type(method).model_fields if key not in row and getattr(method, key) != getattr(plain, key)]
+        problems += [f"methods.{name}.{key}: a given model is not trained; take base: {PRETRAIN}, without this" for key in other]
+        used = {"planes.methods": params.planes.methods, "cost.methods": params.cost.methods, "stage pretrain": [PRETRAIN]}
+        problems += [f"methods.{name}.given: {where} trains {name}" for where, names in used.items() if name in names]
+    return problems
 
 
 def autoattack_parts(params: Params, attacks: Mapping[str, Callable[..., Any]] | None) -> list[str]:

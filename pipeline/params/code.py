@@ -7,8 +7,9 @@ from functools import cache
 from pathlib import Path
 
 # Not followed. Params reach a result as values, and no result hangs on a log. Where names are looked up, all are imported, of which
-# an item uses some: those are added by name.
+# an item uses some: those are added by name. So is what takes in a model from elsewhere, TAKES_IN, for items with such a model.
 CARRIERS = ("params", "tracking", "runtime/cli.py")
+TAKES_IN = "jobs/adopt.py"
 LOOKUPS = ("losses/__init__.py", "models/__init__.py", "attacks/__init__.py", "data/sources.py")
 
 
@@ -32,10 +33,10 @@ def imports(file: Path, root: Path) -> set[Path]:
 
 
 def sources(root: Path, script: str, used: Iterable[Path], graph: Mapping[Path, set[Path]]) -> list[Path]:
-    """stages/<script>.py, the files `used`, all that these import directly or not, save CARRIERS and LOOKUPS, and the files beside
-    those that are not Python: templates, published numbers."""
+    """stages/<script>.py, the files `used`, all that these import directly or not, save CARRIERS, LOOKUPS and TAKES_IN, and the
+    files beside those that are not Python: templates, published numbers."""
     pipeline = root / "pipeline"
-    left_out = {pipeline / name for name in LOOKUPS}
+    left_out = {pipeline / name for name in (*LOOKUPS, TAKES_IN)}
     found, new = set[Path](), {root / "stages" / f"{script}.py", *used}
     while new:
         found |= new

@@ -12,7 +12,7 @@ import yaml
 from pipeline.params.choices import AttackChoice, LossChoice, NetworkChoice, SourceChoice
 from pipeline.params.measured import Adaptive, FollowUp, Noise
 from pipeline.params.merge import ParamsError
-from pipeline.params.schema import Augment, Optimizer, Sample, Validation, WeightPerturbation
+from pipeline.params.schema import Augment, GivenModel, Optimizer, Sample, Validation, WeightPerturbation
 from pipeline.params.values import Strict
 
 FOLDER = Path("data/items")
@@ -57,6 +57,7 @@ class Recipe(Strict):
     awp: WeightPerturbation | None
     ema: float
     keep: Literal["last", "best"]
+    given: GivenModel | None
 
 
 class DataItem(Strict):
@@ -67,11 +68,14 @@ class DataItem(Strict):
 
 
 class TrainItem(Strict):
+    """given_files: code and weights of a model from elsewhere."""
+
     dataset: str
     method: str
     recipe: Recipe
     compute: Compute
     code: Code
+    given_files: Code
 
 
 class VerdictSettings(Strict):

@@ -6,9 +6,10 @@ from typing import Any
 
 import yaml
 
+from pipeline.models.given.build import source_file
 from pipeline.params.agreement import LOGITS, MEMBERS, PRETRAIN, published_keys
 from pipeline.params.choices import AttackChoice, NetworkChoice, SourceChoice
-from pipeline.params.code import import_graph, sources
+from pipeline.params.code import TAKES_IN, import_graph, sources
 from pipeline.params.items import (
     Adversary,
     AttackItem,
@@ -24,10 +25,12 @@ from pipeline.params.items import (
     item_file,
 )
 from pipeline.params.lookups import LOOKUPS
-from pipeline.params.schema import Dataset, Method, Optimizer, Params
+from pipeline.params.merge import ParamsError
+from pipeline.params.schema import Dataset, GivenModel, Method, Optimizer, Params
 from pipeline.params.values import Strict
 from pipeline.runtime.files import file_digest
 
+GIVEN = Path("data/given")
 REPORTING = ("tables", "figures", "cards", "report")
 ROOT = Path(__file__).parents[2]
 
@@ -120,7 +123,7 @@ def lacks(params: Params) -> list[str]:
 
 
 def _reported(method: Method, name: str) -> dict[str, Any]:
-    other = bool(method.input_gradient) or method.ensemble > 1
+    other = bool(method.input_gradient) or method.ensemble > 1 or method.given is not None
     kind = {
         "features": bool({*method.layers, *method.auxiliary} - {LOGITS, MEMBERS}) and not other,
         "adversarial": method.adversary is not None,
@@ -142,10 +145,11 @@ def _of_run(params: Params, names: Iterable[str]) -> list[str]:
     return [name for name in names if name in params.run.methods]
 
 
-def code_of_names(script: str, **used: Iterable[str]) -> Code:
-    """used: names by kind of lookup."""
+def code_of_names(script: str, *further: str, **used: Iterable[str]) -> Code:
+    """further: files in pipeline/; used: names by kind of lookup."""
     modules = {LOOKUPS[kind][name].__module__ for kind, names in used.items() for name in names}
     files = [ROOT.joinpath(*module.split(".")).with_suffix(".py") for module in modules]
+    files += [ROOT / "pipeline" / name for name in further]
     found = sources(ROOT, script, files, import_graph(ROOT))
     return {file.relative_to(ROOT).as_posix(): file_digest(file) for file in found}
 
@@ -154,7 +158,8 @@ def _code_of(recipes: Iterable[Recipe], script: str, attacks: Iterable[str] = ()
     recipes = [*recipes]
     return code_of_names(
         script,
-        networks=[own.network.name for own in recipes],
+        *([TAKES_IN] if any(own.given for own in recipes) else []),
+        networks=[name for own in recipes if (name := own.given.model if own.given else own.network.name) in LOOKUPS["networks"]],
         losses=[own.loss.name for own in recipes if own.loss],
         attacks=[*attacks, *(own.adversary.attack.name for own in recipes if own.adversary)],
     )
@@ -180,7 +185,19 @@ def _data(params: Params, dataset: str) -> DataItem:
 def _train(params: Params, dataset: str, method: str) -> TrainItem:
     own = recipe(params, dataset, method)
     compute = _compute(params, attack=False)
-    return TrainItem(dataset=dataset, method=method, recipe=own, compute=compute, code=_code_of([own], "train"))
+    given = _given_files(own.given, f"methods.{method}.given", dataset, params.run.seeds) if own.given else {}
+    return TrainItem(dataset=dataset, method=method, recipe=own, compute=compute, code=_code_of([own], "train"), given_files=given)
+
+
+def _given_files(given: GivenModel, path: str, dataset: str, seeds: Iterable[int]) -> Code:
+    """Of a model from elsewhere: its weights of every seed, and all Python files in the folder, since one may import another."""
+    named = {file for file in (source_file(given.model), *(given.weights_file(dataset, seed) for seed in seeds)) if file}
+    for file in named:
+        if not Path(file).resolve().is_relative_to(GIVEN.resolve()):
+            raise ParamsError(f"{path}: {file} must be in {GIVEN}, whose files count as dependencies of the run")
+        if not Path(file).is_file():
+            raise ParamsError(f"{path}: there is no file {file}")
+    return {str(file): file_digest(file) for file in sorted({*map(Path, named), *GIVEN.rglob("*.py")})}
 
 
 def _confirm(params: Params) -> dict[str, AttackChoice]:

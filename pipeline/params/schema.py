@@ -6,7 +6,7 @@ A new loss, attack, network or source brings its own schema with its signature (
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
@@ -149,10 +149,26 @@ class WeightPerturbation(Strict):
     warmup: NotNegative
 
 
+class GivenModel(Strict):
+    """A model from elsewhere, as `python -m stages.evaluate` takes it. Its files are in data/given, which the stages look at for
+    changes; in `weights`, {dataset} and {seed} stand for those of the run."""
+
+    model: str
+    options: dict[str, Any] = Field(default_factory=dict)
+    weights: str | None = None
+    mean: list[float] | None = None
+    std: list[float] | None = None
+    features: list[str] = Field(default_factory=list)
+
+    def weights_file(self, dataset: str, seed: int) -> str | None:
+        return self.weights and self.weights.replace("{dataset}", dataset).replace("{seed}", str(seed))
+
+
 class Method(Strict):
     """A row of the tables. `published`: the method of the papers that it is measured beside, by the `key` of published.csv; left
     out, the one of its own name. What is minimised: cross_entropy x CE + `loss` on each of `layers` + CE of a linear classifier on
-    each of `auxiliary` + input_gradient x |d CE / d x|^2 + trades x KL(p(clean) || p(attacked))."""
+    each of `auxiliary` + input_gradient x |d CE / d x|^2 + trades x KL(p(clean) || p(attacked)).
+    Nothing is minimised where the model is `given`."""
 
     label: Label
     papers: Annotated[list[Literal["hcp", "pcl"]], Once]
@@ -174,6 +190,7 @@ class Method(Strict):
     awp: WeightPerturbation | None
     ema: Annotated[float, Field(ge=0, lt=1)]
     keep: Literal["last", "best"]
+    given: GivenModel | None = None
 
 
 class Transfer(Strict):
