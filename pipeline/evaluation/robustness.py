@@ -1,4 +1,4 @@
-"""What each attack does to each image."""
+"""Runs attacks on a model and records the outcome of each image."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -22,12 +22,12 @@ from pipeline.runtime.distributed import map_over_ranks
 
 Attack = Callable[..., Tensor]  # (model, x, y, eps, *, generator, batch_size, done) -> x_adv
 ROUNDING = {"fp32": 10 * CLOSE, "bf16": 0.25}  # generous: small_cnn's adversarial images differ by 0.02 at most in bf16
-BATCHES_AT_ONCE = 4  # batches of images that an attack is given at once, so that others can take the place of those that are done
+BATCHES_AT_ONCE = 4  # an attack gets this many batches, so that it can refill a batch when some of its samples are done
 
 
 class Trial(NamedTuple):
-    """One attack at one strength, as a row of the tables names it, on all images or the first `images`. `eps` is the constant c
-    for C&W, which has no bound. `batch_size`: how many images go through the network at a time."""
+    """One attack at one strength, under the name that it has in the tables, on all images or the first `images`. For C&W, which has
+    no bound, `eps` is its constant c. `batch_size`: images in one forward pass."""
 
     attack: str
     eps: float
@@ -37,9 +37,11 @@ class Trial(NamedTuple):
 
 
 class Victim(NamedTuple):
-    """A model, and a twin of it, on which attacks work: with batch norm folded away it answers alike up to rounding, sooner, or in
-    bf16. The model has the last word, in fp32. rounding: where it has the label's logit further ahead, in parts of the distance
-    from the highest logit to the lowest, the twin has it ahead too."""
+    """A model, and a faster twin on which attacks work: batch norm folded into the convolutions, in bf16 if wanted. Their logits
+    agree up to rounding. Whether an image is adversarial is decided by the model itself, in fp32.
+
+    rounding: a margin, as a share of the range of an image's logits. Where the model prefers the label by more than this, the twin
+    prefers it too."""
 
     model: nn.Module
     twin: nn.Module
@@ -47,10 +49,11 @@ class Victim(NamedTuple):
 
 
 def attackable(model: nn.Module, x: Tensor, precision: Literal["fp32", "bf16"] = "fp32") -> Victim:
-    """With the weights that the model has now. x: some images (B, C, H, W), for a forward; precision: of the attacks.
+    """The model with a twin made from its present weights. x: some images (B, C, H, W), for one forward pass; precision: of the
+    attacks.
 
-    The passes of a model that is not ours are never recorded as CUDA graphs, which would repeat what its Python code did once, and
-    it is attacked as it is where batch norm cannot be folded away."""
+    A Given model is never recorded as a CUDA graph, since a graph replays what its Python code did once. It is attacked as it is
+    where its batch norm cannot be folded."""
     try:
         folded = Folded(model, x[:2])
         twin = folded.now() if folded.pairs else model
@@ -73,7 +76,8 @@ def trials(attacks: Mapping[str, Attack], eps: Sequence[float], batch_size: int,
 def noise_trials(
     mim: Attack, *, eps: float, steps: int, rel_step_size: float, decay: float, stop: Sequence[str], batch_size: int
 ) -> list[Trial]:
-    """The noise measurement of hcp table 3 by each stop rule: MIM with no bound but the image range, until the model is wrong."""
+    """The noise measurement of hcp table 3, for each stop rule: MIM without a bound besides the image range, until the model
+    errs."""
     return [
         Trial(f"noise_{rule}", eps, partial(mim, steps=steps, rel_step_size=rel_step_size, decay=decay, stop=rule), batch_size)
         for rule in stop
@@ -83,11 +87,11 @@ def noise_trials(
 def measure(
     victim: Victim, images: Tensor, labels: Tensor, plan: Sequence[Trial], *, seed: int, keep: int
 ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """Runs every trial of `plan` on its images, and none at all as `clean`. images: (N, C, H, W) in [0, 1], labels: (N,).
+    """Runs every trial of `plan`, and `clean`, which is no attack. images: (N, C, H, W) in [0, 1], labels: (N,).
 
     Returns one row per trial and image (image, label, attack, eps, prediction, correct, and linf, l2 and mse of the perturbation,
     mse being the mean over pixels) and the first `keep` adversarial images of each trial, float32, by "<attack>@<eps>".
-    Each trial draws from a generator of its own, so that adding one changes no other.
+    Each trial has its own generator, so adding a trial does not change the others.
     """
     clean = Trial("clean", 0.0, lambda model, x, y, eps, **_: x, max(trial.batch_size for trial in plan))
     everything = [clean, *plan]
@@ -108,9 +112,9 @@ def progress(total: int) -> "tqdm[NoReturn]":
 def attacked(
     victim: Victim, images: Tensor, labels: Tensor, trial: Trial, *, seed: int, bar: "tqdm[NoReturn]"
 ) -> tuple[Tensor, Tensor]:
-    """The adversarial images of one trial, (N, C, H, W) or the first of them, and what the model makes of them, (N,); counted on
-    `bar`. Some batches at a time, each time from a generator of its own, which the ranks do by turns. Images that only the twin
-    gets wrong are attacked again on the model itself."""
+    """The adversarial images of one trial, (N, C, H, W), and the model's predictions, (N,); `bar` shows the progress. The ranks
+    share the work; each group of BATCHES_AT_ONCE batches has its own generator. Images that fool the twin but not the model are
+    attacked again on the model itself."""
     bar.set_description(f"{trial.attack} {trial.eps:g}", refresh=False)
     images, labels = images[: trial.images], labels[: trial.images]
     (model, twin, rounding), size, counted = victim, trial.batch_size, bar.n
@@ -134,12 +138,12 @@ def attacked(
         return x_adv, prediction
 
     made, predictions = map_over_ranks(work, [len(x) for x in xs], (images[:0], labels[:0]))
-    bar.update(len(images) - (bar.n - counted))  # what other ranks have done
+    bar.update(len(images) - (bar.n - counted))  # images of the other ranks
     return made, predictions
 
 
 def _whole(bar: "tqdm[NoReturn]") -> Callable[[float], None]:
-    """Counts parts of images, and moves the bar by whole ones."""
+    """Adds up fractions of images and moves the bar by whole images."""
     seen, start = 0.0, bar.n
 
     def done(count: float) -> None:

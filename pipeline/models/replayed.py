@@ -1,5 +1,5 @@
-"""On a GPU: a network's forward and backward, or a whole step of training, as CUDA graphs. What is done to small images takes the
-GPU microseconds, less than Python takes to ask for it; a graph of all of it is asked for once."""
+"""CUDA graphs of a network's forward and backward pass, or of a whole training step. For small images a kernel takes less time
+than its launch from Python; a graph launches all kernels at once."""
 
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
@@ -12,18 +12,18 @@ from pipeline.models.network import Features
 Outputs = tuple[Tensor, ...]
 Work = Callable[..., Outputs]
 
-SMALLEST = 32  # images; fewer take a GPU as long, and each size is recorded for itself
+SMALLEST = 32  # images; smaller batches are no faster on a GPU, and each size needs its own recording
 
 
 class Recorder:
-    """`work` with the same results, recorded once for each shape and then replayed. A shape's first batch goes through `work` as it
-    is, so that nothing is recorded for a shape that comes once, and all that is made once (plans, workspaces, momenta) is there;
-    likewise every batch on a CPU.
+    """Calls `work` by a CUDA graph, which is recorded at the second batch of each shape. The first batch of a shape runs `work`
+    directly: a shape that occurs once needs no recording, and whatever is allocated once (cuDNN plans, workspaces, momentum
+    buffers) then exists. On a CPU every batch runs `work` directly.
 
-    work: tensors, the first (B, ...) -> tensors. It must not wait for the GPU. What it reads besides, and may change in place, must
-    stay where it is in memory: parameters, batch norm's statistics. Numbers that are no tensors are recorded as they were.
-    differentiable: gradients lead from what comes out to the first tensor that goes in, and to nothing else; a backward must come
-    before the next call with that shape. Else none leads out.
+    work: tensors, the first (B, ...) -> tensors. It must not synchronise with the GPU. Other tensors that it reads or changes in
+    place (parameters, batch norm statistics) must keep their addresses. Python numbers keep the value of the recording.
+    differentiable: the outputs have a gradient with respect to the first input, and no other; the backward pass must come before
+    the next call with the same shape. Otherwise the outputs have no gradient.
     """
 
     def __init__(self, work: Work, *, differentiable: bool) -> None:
@@ -47,7 +47,7 @@ class Recorder:
 
 
 class _Recording:
-    """Of one shape. All that the graphs read and write stays in place: what goes in, what comes out, and their gradients."""
+    """The graphs of one shape, with static tensors for inputs, outputs and their gradients."""
 
     def __init__(self, work: Work, inputs: Sequence[Tensor], differentiable: bool) -> None:
         self.inputs = [value.detach().clone() for value in inputs]
@@ -58,7 +58,7 @@ class _Recording:
                 outputs = work(*self.inputs)
             if differentiable:
                 self.given = [torch.zeros_like(output) for output in outputs]
-                ends = [place for place, output in enumerate(outputs) if output.requires_grad]  # the input plays a part in these
+                ends = [place for place, output in enumerate(outputs) if output.requires_grad]  # those that depend on the input
                 self.wanted = torch.zeros_like(self.inputs[0])
                 if ends:
                     led, given = ([values[place] for place in ends] for values in (outputs, self.given))
@@ -96,9 +96,9 @@ class _Replay(torch.autograd.Function):
 
 
 class Replayed(nn.Module):
-    """`network` in eval mode, for attacks: the same kernels on the same images give the same answers, and gradients for the images,
-    not for the weights. Its weights may change in place. Batches of any size: each is filled up, as `filled_size` says, since a
-    recording is for one shape; so the output for an image may not depend on the others of its batch."""
+    """`network` in eval mode, for attacks: same results, with gradients for the images but not for the weights, which may change in
+    place. A batch of any size is padded to `filled_size`, since a recording has one shape; so the output for an image must not
+    depend on the rest of its batch."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -116,8 +116,8 @@ class Replayed(nn.Module):
         return logits, dict(zip(self.names, features, strict=True))
 
     def recorded(self, name: Hashable, work: Work, *inputs: Tensor) -> Outputs:
-        """work(*inputs), recorded under that name. work: something done with `network`, whose passes are in the same recording, by
-        tensors with a row for each image, from which no gradient leads out."""
+        """work(*inputs), recorded under `name`. work: a computation that uses `network`; its inputs and outputs have a row for each
+        image, and no gradient."""
         return self._recorded(self.others.setdefault(name, Recorder(work, differentiable=False)), *inputs)
 
     def _recorded(self, recorder: Recorder, *inputs: Tensor) -> Outputs:
@@ -146,6 +146,6 @@ def filled_size(count: int, largest: int) -> int:
 
 
 def _filled(rows: Tensor, size: int) -> Tensor:
-    """With copies of the first row at the end."""
+    """Pads with copies of the first row."""
     missing = size - len(rows)
     return torch.cat([rows, rows[:1].expand(missing, *rows.shape[1:])]) if missing else rows

@@ -9,10 +9,10 @@ from typing import Literal, TypeVar
 
 import yaml
 
-from pipeline.params.choices import AttackChoice, LossChoice, NetworkChoice, SourceChoice
+from pipeline.params.choices import AttackChoice, NetworkChoice, SourceChoice
 from pipeline.params.measured import Adaptive, FollowUp, Noise
 from pipeline.params.merge import ParamsError
-from pipeline.params.schema import Augment, GivenModel, Optimizer, Sample, Validation, WeightPerturbation
+from pipeline.params.schema import Attacked, Augment, Objective, Optimizer, Sample, Validation
 from pipeline.params.values import Strict
 
 FOLDER = Path("data/items")
@@ -27,37 +27,20 @@ class Compute(Strict):
     threads: int
 
 
-class Adversary(Strict):
-    """As AdversarialTraining, with the range of eps itself."""
-
-    clean_share: float
+class Adversary(Attacked):
     eps: tuple[float, float]
-    labels: Literal["true", "predicted", "soft"]
-    attack: AttackChoice
 
 
-class Recipe(Strict):
+class Recipe(Objective):
     """How one model is trained: a method with the values of the data set that it names."""
 
     network: NetworkChoice
-    ensemble: int
-    init: Literal["softmax", "random"]
     epochs: int
     batch_size: int
     augment: Augment
     optimizer: Optimizer
-    cross_entropy: float
-    layers: list[str]
-    loss: LossChoice | None
     prototypes: dict[str, Optimizer]
-    auxiliary: list[str]
-    input_gradient: float
-    trades: float
     adversary: Adversary | None
-    awp: WeightPerturbation | None
-    ema: float
-    keep: Literal["last", "best"]
-    given: GivenModel | None
 
 
 class DataItem(Strict):
@@ -67,14 +50,19 @@ class DataItem(Strict):
     code: Code
 
 
-class TrainItem(Strict):
-    """given_files: code and weights of a model from elsewhere."""
+class ModelItem(Strict):
+    """What items of a data set's models have in common."""
 
     dataset: str
-    method: str
-    recipe: Recipe
     compute: Compute
     code: Code
+
+
+class TrainItem(ModelItem):
+    """given_files: code and weights of a model from elsewhere."""
+
+    method: str
+    recipe: Recipe
     given_files: Code
 
 
@@ -93,11 +81,10 @@ class VerdictSettings(Strict):
     examples: int
 
 
-class AttackItem(Strict):
+class AttackItem(ModelItem):
     """attacks: l-inf, at each of `eps`; what else is measured, where it is: cw at each of `c`, adaptive attacks at `adaptive_eps`,
     noise."""
 
-    dataset: str
     method: str
     attacks: dict[str, AttackChoice]
     eps: list[float]
@@ -111,12 +98,9 @@ class AttackItem(Strict):
     images: Literal["all"] | int
     keep_images: Literal["all", "none"] | int
     batch_size: int
-    compute: Compute
-    code: Code
 
 
-class TransferItem(Strict):
-    dataset: str
+class TransferItem(ModelItem):
     sources: list[str]
     targets: list[str]
     attacks: dict[str, AttackChoice]
@@ -126,12 +110,9 @@ class TransferItem(Strict):
     cw_images: int
     images: Literal["all"] | int
     batch_size: int
-    compute: Compute
-    code: Code
 
 
-class PlanesItem(Strict):
-    dataset: str
+class PlanesItem(ModelItem):
     recipes: dict[str, Recipe]
     epochs: list[int]
     seed: int
@@ -139,18 +120,13 @@ class PlanesItem(Strict):
     eps: float
     images: Literal["all"] | int
     batch_size: int
-    compute: Compute
     attack_precision: Literal["fp32", "bf16"]
-    code: Code
 
 
-class CostItem(Strict):
-    dataset: str
+class CostItem(ModelItem):
     recipes: dict[str, Recipe]
     repeats: int
     seed: int
-    compute: Compute
-    code: Code
 
 
 Item = TypeVar("Item", DataItem, TrainItem, AttackItem, TransferItem, PlanesItem, CostItem)

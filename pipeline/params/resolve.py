@@ -57,7 +57,8 @@ def write_items(params: Params) -> None:
     for path, item in all_items(params).items():
         file = item_file(*path)
         file.parent.mkdir(parents=True, exist_ok=True)
-        values = item if isinstance(item, dict) else item.model_dump(mode="json")
+        values = dict(item) if isinstance(item, dict) else item.model_dump(mode="json")
+        values["code"] = values.pop("code")  # at the end, where it hides nothing
         file.write_text(yaml.dump(values, Dumper=Plain, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 

@@ -132,14 +132,19 @@ class Dataset(Strict):
     evaluation: Evaluation
 
 
-class AdversarialTraining(Strict):
-    """`clean_share` is lambda of hcp eq. 5, the weight of the clean images: 0 trains on adversarial ones only. `eps` names a range
-    of the data set; `labels`: what the attack leads away from, `soft` being all that is predicted for the clean image."""
+class Attacked(Strict):
+    """`clean_share` is lambda of hcp eq. 5, the weight of the clean images: 0 trains on adversarial ones only. `labels`: what the
+    attack moves away from; `soft` is the distribution predicted for the clean image."""
 
     clean_share: Annotated[float, Field(ge=0, lt=1)]
-    eps: str
     labels: Literal["true", "predicted", "soft"]
     attack: AttackChoice
+
+
+class AdversarialTraining(Attacked):
+    """`eps` names a range of the data set."""
+
+    eps: str
 
 
 class WeightPerturbation(Strict):
@@ -164,33 +169,37 @@ class GivenModel(Strict):
         return self.weights and self.weights.replace("{dataset}", dataset).replace("{seed}", str(seed))
 
 
-class Method(Strict):
+class Objective(Strict):
+    """What is minimised: cross_entropy x CE + `loss` on each of `layers` + CE of a linear classifier on each of `auxiliary` +
+    input_gradient x |d CE / d x|^2 + trades x KL(p(clean) || p(attacked)). Nothing is where the model is `given`."""
+
+    ensemble: PositiveInt
+    init: Literal["softmax", "random"]
+    cross_entropy: NotNegative
+    layers: Layers
+    loss: LossChoice | None
+    auxiliary: Layers
+    input_gradient: NotNegative
+    trades: NotNegative
+    awp: WeightPerturbation | None
+    ema: Annotated[float, Field(ge=0, lt=1)]
+    keep: Literal["last", "best"]
+    given: GivenModel | None = None
+
+
+class Method(Objective):
     """A row of the tables. `published`: the method of the papers that it is measured beside, by the `key` of published.csv; left
-    out, the one of its own name. What is minimised: cross_entropy x CE + `loss` on each of `layers` + CE of a linear classifier on
-    each of `auxiliary` + input_gradient x |d CE / d x|^2 + trades x KL(p(clean) || p(attacked)).
-    Nothing is minimised where the model is `given`."""
+    out, the one of its own name."""
 
     label: Label
     papers: Annotated[list[Literal["hcp", "pcl"]], Once]
     published: str | None
     measure: Annotated[list[Literal["noise", "cw", "sweep", "adaptive", "l2"]], Once]
     network: str
-    ensemble: PositiveInt
-    init: Literal["softmax", "random"]
     epochs: str
     optimizer: str
-    cross_entropy: NotNegative
-    layers: Layers
-    loss: LossChoice | None
     prototypes: dict[str, Optimizer | None]  # null: not that one, which the base has
-    auxiliary: Layers
-    input_gradient: NotNegative
-    trades: NotNegative
     adversary: AdversarialTraining | None
-    awp: WeightPerturbation | None
-    ema: Annotated[float, Field(ge=0, lt=1)]
-    keep: Literal["last", "best"]
-    given: GivenModel | None = None
 
 
 class Transfer(Strict):

@@ -1,4 +1,4 @@
-"""Adversarial training: what a batch becomes before the step (hcp eq. 5; pcl section 6.1)."""
+"""Adversarial training: makes the batch that a training step uses (hcp eq. 5; pcl section 6.1)."""
 
 from collections.abc import Callable
 from functools import partial
@@ -34,15 +34,16 @@ def mixed_with_attacked(
     clean_share: float,
     labels: Labels,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The clean batch, weighted by clean_share (lambda), and its attacked copy with the rest; one forward for both. The attack runs
-    in eval mode on the model as it is now, with eps drawn from U(eps_range) for the batch. clean_share 0 leaves the clean half out.
+    """The clean batch with weight clean_share (lambda) and its adversarial copy with the rest, for one forward pass. The attack
+    runs in eval mode on the present weights, with one eps a batch, drawn from U(eps_range). With clean_share 0 only the
+    adversarial copy is returned.
 
-    The attack leads away from the true labels or from what the model predicts; the latter keeps a single step from carrying the
-    true label into the image ("label leaking", Kurakin et al., arXiv:1611.01236, section 4.1). Soft labels are all that the model
-    predicts for the clean image: the attack, which must be PGD, raises the divergence from it and starts beside the image, where
-    it has a gradient (TRADES, arXiv:1901.08573, algorithm 1).
+    labels: what the attack moves away from. `true`: the true labels. `predicted`: the model's prediction, which keeps a one-step
+    attack from encoding the true label in the image ("label leaking", Kurakin et al., arXiv:1611.01236, section 4.1). `soft`: the
+    predicted distribution; the attack, which must be PGD, maximises the divergence from it and starts at a small random distance,
+    since the gradient at the image itself is zero (TRADES, arXiv:1901.08573, algorithm 1).
 
-    Every rank is given the same batch and returns the same.
+    Every rank gets the same batch and returns the same result.
     """
     low, high = eps_range
     eps = low + (high - low) * torch.rand(1, generator=generator, device=x.device).item()
@@ -60,14 +61,14 @@ def mixed_with_attacked(
 def attacked_in_parts(
     model: nn.Module, x: Tensor, y: Tensor, eps: float, *, generator: Generator, attack: Callable[..., Tensor]
 ) -> Tensor:
-    """attack(model, x, y, eps, generator=generator) of a batch that every rank has: each attacks its part, all get the whole, and
-    the generator is left the same on all. PGD starts where it starts in one process; other attacks that draw, such as Square, draw
-    as in another run."""
+    """attack(model, x, y, eps, generator=generator), shared by the ranks: each attacks its part of the batch, and all get the whole
+    result. The generator ends in the same state on every rank. PGD has the same random start as in one process; other random
+    attacks, such as Square, draw other numbers than in one process."""
     if world_size() == 1:
         return attack(model, x, y, eps, generator=generator)
     own = own_part(len(x))
     if isinstance(attack, partial) and attack.func is pgd:
-        start = random_start(x, eps, attack.keywords.get("start", "uniform"), generator)  # of the whole batch, as in one process
+        start = random_start(x, eps, attack.keywords.get("start", "uniform"), generator)  # of the whole batch
         attack = partial(attack, start=start[own])
     draws = Generator(x.device)
     draws.set_state(generator.get_state())
@@ -75,8 +76,8 @@ def attacked_in_parts(
 
 
 def divergence_from(clean: Tensor) -> Objective:
-    """KL(p(clean) || p(x)), whatever the label. clean: (B, K) logits of the images before the attack, which takes them all at
-    once."""
+    """KL(p(clean) || p(x)); the label is not used. clean: (B, K) logits of the clean images; the attack must take all of them in
+    one batch."""
 
     def objective(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         logits = model(x)

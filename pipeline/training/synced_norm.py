@@ -10,9 +10,9 @@ from pipeline.models.network import Network
 
 
 class SyncedBatchNorm(nn.BatchNorm2d):
-    """nn.BatchNorm2d with the mean and variance over the maps of all ranks. x: (B, C, H, W), of which a rank may have any number,
-    none too. It can be differentiated more than once, so that a penalty on a gradient goes through it (nn.SyncBatchNorm cannot, and
-    is for GPUs alone). In eval mode and on disk it is nn.BatchNorm2d."""
+    """nn.BatchNorm2d with mean and variance over the batches of all ranks. x: (B, C, H, W); B differs by rank and may be 0. It can
+    be differentiated twice, which a gradient penalty needs; nn.SyncBatchNorm cannot, and runs on GPUs only. In eval mode, and in
+    the state dict, it is nn.BatchNorm2d."""
 
     momentum: float
     running_mean: Tensor
@@ -36,8 +36,8 @@ class SyncedBatchNorm(nn.BatchNorm2d):
 
 
 class Total(torch.autograd.Function):
-    """The sum over ranks of what each has. Whatever any rank makes of the sum hangs on every part, so the gradient at a part is the
-    sum of theirs."""
+    """The sum over ranks (all-reduce). Every rank's loss depends on every part of the sum, so the gradient of a part is the sum of
+    the ranks' gradients."""
 
     @staticmethod
     def forward(ctx: Any, part: Tensor) -> Tensor:
@@ -52,7 +52,7 @@ class Total(torch.autograd.Function):
 
 
 def with_synced_norms(network: Network) -> Network:
-    """The network with a SyncedBatchNorm of the same weights in the place of each nn.BatchNorm2d."""
+    """Replaces each nn.BatchNorm2d of the network by a SyncedBatchNorm with the same weights."""
     for name, norm in [*network.named_modules()]:
         if isinstance(norm, nn.BatchNorm2d):
             synced = SyncedBatchNorm(norm.num_features, norm.eps, norm.momentum).to(norm.weight)
