@@ -62,6 +62,15 @@ def is_main() -> bool:
     return rank() == 0
 
 
+def from_main(value: str) -> str:
+    """That of the first rank, for all."""
+    if world_size() == 1:
+        return value
+    values = [value]
+    dist.broadcast_object_list(values, device=torch.device("cpu"))
+    return values[0]
+
+
 def part_sizes(count: int) -> list[int]:
     """How many of `count` rows each rank has, one behind the other; those of two ranks differ by one at most."""
     world = world_size()
