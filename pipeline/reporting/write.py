@@ -49,7 +49,7 @@ def write_hcp(run: Run, out: Path, cells: pd.DataFrame, published: pd.DataFrame)
     texts = [hcp_table_markdown(number, table, schedule) for number, table in tables.items()]
     pd.concat(tables.values()).to_csv(out / "hcp.csv", index=False)
     statistics.to_csv(out / "hcp_statistics.csv", index=False)
-    (out / "hcp.md").write_text("\n".join([*texts, statistics_markdown(statistics, run.labels, paper.names)]))
+    (out / "hcp.md").write_text("\n".join([*texts, statistics_markdown(statistics, run.labels, paper.names)]), encoding="utf-8")
 
 
 def write_pcl(
@@ -65,7 +65,7 @@ def write_pcl(
     pd.concat(tables.values()).to_csv(out / "pcl.csv", index=False)
     times.to_csv(out / "cost.csv", index=False)
     sweep_table(cells, paper, run.datasets).to_csv(out / "pcl_figure7.csv", index=False)
-    (out / "pcl.md").write_text("\n".join(text for _, text in sorted(texts.items())))
+    (out / "pcl.md").write_text("\n".join(text for _, text in sorted(texts.items())), encoding="utf-8")
 
 
 def write_verdict(run: Run, data: Path, metrics: Path, transfer: pd.DataFrame) -> None:

@@ -43,7 +43,7 @@ def process_group() -> Iterator[None]:
 @contextmanager
 def silence() -> Iterator[None]:
     """No prints and no progress bars."""
-    with Path(os.devnull).open("w") as nothing, redirect_stdout(nothing), redirect_stderr(nothing):
+    with Path(os.devnull).open("w", encoding="utf-8") as nothing, redirect_stdout(nothing), redirect_stderr(nothing):
         yield
 
 

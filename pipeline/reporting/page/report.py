@@ -202,7 +202,7 @@ def report(run: Run, metrics: Path, data: Path, params_text: str, times: Path) -
     of_models["verdict"] = pd.read_csv(tables / "verdict.csv")
     headline_eps = {name: own.headline_eps for name, own in run.datasets.items()}
     found = verdicts(of_models["verdict"], pd.read_csv(tables / "verdict_status.csv"), headline_eps)
-    hcp, pcl = ((tables / f"{paper}.md").read_text().rstrip() for paper in ("hcp", "pcl"))
+    hcp, pcl = ((tables / f"{paper}.md").read_text(encoding="utf-8").rstrip() for paper in ("hcp", "pcl"))
     misprints = misprints_part(statistics, published)
     sections = [
         models_section(found, of_models),
