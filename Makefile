@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 
 .DEFAULT_GOAL := help
-.PHONY: help repro repository side-by-side plan show test check ui sync lock bench
+.PHONY: help repro repository side-by-side plan show test check mutants ui sync lock bench
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -55,6 +55,9 @@ check: $(INSTALLED)  ## ruff and mypy
 bench: $(INSTALLED)  ## speed and memory beside other libraries and the machine's limit (PARTS="repro autoattack": these instead)
 	@python -c 'import dill, multiprocess, torchattacks' 2>/dev/null || pip install -q --no-deps torchattacks==3.5.1 multiprocess dill
 	python -m benchmarks $(PARTS)
+
+mutants: $(INSTALLED)  ## do the tests notice a wrong line? metrics/mutants.md
+	python -m benchmarks.mutants --jobs $(JOBS)
 
 ui: $(INSTALLED)  ## MLflow's comparison of all models, on http://127.0.0.1:$(PORT)
 	@cd $(FOLDER) && PYTHONPATH=$(CURDIR) python -m stages.ui $(PORT)
