@@ -57,8 +57,8 @@ def image_extensions() -> set[str]:
 
 
 def walk(folder: Path) -> Iterator[Path]:
-    """The files below, folder by folder and by name, links followed; each folder once, whatever links lead to it."""
-    seen = {folder.resolve()}
+    """The files below, folder by folder and by name, links followed: each folder once, and none of those above."""
+    seen = {folder.resolve(), *folder.resolve().parents}
     places = []
     for place, folders, files in os.walk(folder, followlinks=True):
         below = {Path(place, name).resolve(): name for name in sorted(folders, reverse=True) if not _hidden(name)}

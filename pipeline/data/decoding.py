@@ -103,8 +103,9 @@ def _white(file: "Picture", levels: NDArray[Any]) -> int:
     if file.format == "PPM":
         return 65535  # Pillow has scaled it to this
     low, high = float(levels.min()), float(levels.max())
+    beyond = 0.01 if file.mode == "F" else 0  # as smoothing leaves it: a little below black and above white
     for white in (1, 255) if file.mode == "F" else (255, 65535):
-        if low >= -0.01 * white and high <= 1.01 * white:  # smoothing may go a little beyond black and white
+        if -beyond * white <= low and high <= (1 + beyond) * white:
             return white
     kind, ranges = ("floats", "0 to 1 or 0 to 255") if file.mode == "F" else ("32-bit integers", "0 to 255 or 0 to 65535")
     raise ValueError(f"its {kind} go from {low:.6g} to {high:.6g}, not {ranges}: save it with 8 or 16 bits")
