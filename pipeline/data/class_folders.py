@@ -60,13 +60,18 @@ def walk(folder: Path) -> Iterator[Path]:
     """The files below, folder by folder and by name, links followed: each folder once, and none of those above."""
     seen = {folder.resolve(), *folder.resolve().parents}
     places = []
-    for place, folders, files in os.walk(folder, followlinks=True):
+    for place, folders, files in os.walk(folder, onerror=_unreadable, followlinks=True):
         below = {Path(place, name).resolve(): name for name in sorted(folders, reverse=True) if not _hidden(name)}
         folders[:] = sorted(name for target, name in below.items() if target not in seen)  # in place: where os.walk goes on
         seen |= set(below)
         places.append((place, sorted(name for name in files if not _hidden(name))))
     for place, files in sorted(places):
         yield from (Path(place, name) for name in files)
+
+
+def _unreadable(error: OSError) -> None:
+    """Without this, os.walk goes on as if the folder were empty."""
+    raise ValueError(f"{error.filename} cannot be read ({error.strerror}): give yourself the right to, or take it out")
 
 
 def _hidden(name: str) -> bool:

@@ -31,6 +31,7 @@ def decode(encoded: bytes, *, channels: Channels | None, size: int | None) -> ND
 
     try:
         with Image.open(io.BytesIO(encoded)) as file:
+            _scale_transparent(file)
             file.load()
             image = _eight_bits(_upright(file), file)
             grey = image.mode in GREY if channels is None else channels == 1
@@ -69,6 +70,22 @@ def stack(images: Iterable[tuple[str, NDArray[np.uint8] | ValueError]], total: i
             f"{len(wrong)} of {total} images cannot be decoded, replace them or take them out: {'; '.join(wrong[:NAMED])}{more}"
         )
     return stacked
+
+
+def _scale_transparent(file: "Picture") -> None:
+    """Pillow scales the pixels of such PNGs to 8 bits, but leaves the transparent level in the bits of the file."""
+    from PIL.PngImagePlugin import PngImageFile
+
+    level = file.info.get("transparency")
+    if level is None or not isinstance(file, PngImageFile):
+        return
+    match file.tile[0].args:
+        case "L;2" if level < 4:
+            file.info["transparency"] = level * 85
+        case "L;4" if level < 16:
+            file.info["transparency"] = level * 17
+        case "RGB;16B":
+            file.info["transparency"] = tuple(value >> 8 for value in level)
 
 
 def _upright(image: "Picture") -> "Picture":

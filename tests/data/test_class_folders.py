@@ -102,6 +102,19 @@ def test_a_link_to_nothing_is_named(pets: Path) -> None:
     refuses(pets, r"gone\.png: cannot be read, No such file")
 
 
+def test_a_folder_that_may_not_be_read_is_named(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scandir, closed = os.scandir, str(pets / "train" / "cat" / "closed")
+    Path(closed).mkdir()
+
+    def refusing(path: str | Path) -> object:  # root, who may run the tests, can read everything
+        if str(path) == closed:
+            raise PermissionError(13, "Permission denied", closed)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    refuses(pets, r"cat/closed cannot be read \(Permission denied\)")
+
+
 def test_all_that_cannot_be_decoded_is_named_at_once_in_both_splits(pets: Path) -> None:
     (pets / "train" / "cat" / "1.png").write_bytes(b"text")
     (pets / "train" / "dog" / "2.png").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")

@@ -158,6 +158,21 @@ def test_a_bad_row_is_named(tmp_path: Path, bad: dict[str, Any], match: str) -> 
     refuses(tmp_path, rf"train-0\.parquet, {match}")
 
 
+def test_names_of_classes_that_do_not_fit_the_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def write(split: str, labels: np.ndarray, names: list[str]) -> None:
+        write_parquet(tmp_path / f"{split}-0.parquet", [encode(x) for x in RGB], {"label": labels}, names)
+
+    for split in ("train", "test"):
+        write(split, LABELS, ["a", "b", "a"])
+    refuses(tmp_path, "several classes are called a: give each its own name")
+    for split in ("train", "test"):
+        write(split, LABELS % 2, ["a", "b", "猫"])
+    assert parquet(train=str(tmp_path), test=str(tmp_path), **AUTO)[2] == ["a", "b", "猫"]
+    assert "no image at all of 猫" in capsys.readouterr().err
+    write("test", LABELS, ["a", "b", "猫"])
+    refuses(tmp_path, "no image in train, but in test, of 猫")
+
+
 def test_all_bad_rows_of_both_splits_are_named_at_once(tmp_path: Path) -> None:
     for split, bad in {"train": (2, 9), "test": (4,)}.items():
         encoded = [b"no image" if i in bad else encode(x) for i, x in enumerate(RGB)]

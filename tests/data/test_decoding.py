@@ -145,6 +145,12 @@ TRANSPARENT = {  # first pixel: a hidden colour; second: opaque
     "grey level": (png(0, 8, bytes([9, 200]), tRNS=struct.pack(">H", 9)), [200]),
     "colour": (png(2, 8, bytes([9, 9, 9, 0, 0, 200]), tRNS=struct.pack(">HHH", 9, 9, 9)), [0, 0, 200]),
     "grey level of 16 bits": (png(0, 16, struct.pack(">HH", 999, 200 * 257), tRNS=struct.pack(">H", 999)), [200]),
+    "grey level of 2 bits": (png(0, 2, bytes([0b01100000]), tRNS=struct.pack(">H", 1)), [170]),
+    "grey level of 4 bits": (png(0, 4, bytes([0x1C]), tRNS=struct.pack(">H", 1)), [204]),
+    "colour of 16 bits": (
+        png(2, 16, struct.pack(">6H", 999, 999, 999, 0, 0, 200 * 257), tRNS=struct.pack(">3H", 999, 999, 999)),
+        [0, 0, 200],
+    ),
     "1 bit": (png(0, 1, bytes([0b00000000]), tRNS=struct.pack(">H", 0)), [255]),  # both hidden
 }
 
