@@ -15,9 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT
 from PIL import Image
+from pydantic import ValidationError
 
 from pipeline.data.parquet_files import parquet
+from pipeline.data.sources import SOURCES
 from pipeline.data.splits import channel_statistics
+from pipeline.params.choices import SourceChoice, problems_of
 
 REAL = ROOT / ".." / "shared" / "data"
 AUTO: dict[str, Any] = {"image_column": None, "label_column": None, "sha256sums": None}
@@ -256,3 +259,17 @@ def test_published_mean_and_std(folder: str, first: str, mean: list[float], std:
     assert len(train.labels) == (50000 if folder == "cifar10" else 60000)
     assert len(test.labels) == 10000
     assert (classes[0], len(classes)) == (first, 10)
+
+
+def test_params_may_say_size_and_channels_and_need_not() -> None:
+    def problems(**more: Any) -> str:
+        options = {"name": "parquet", "train": "a", "test": "b", **AUTO, **more}
+        try:
+            SourceChoice.model_validate(options, context={"sources": SOURCES})
+        except ValidationError as error:
+            return "; ".join(problems_of(error))
+        return ""
+
+    assert problems() == problems(size=32, channels=1) == problems(size=None, channels=None) == ""
+    assert "channels" in problems(channels=2)
+    assert "size" in problems(size=0)
