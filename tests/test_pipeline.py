@@ -335,8 +335,8 @@ def test_a_queued_grid_runs_each_value(profile: Path) -> None:
     assert repro(profile) == []
 
 
-def test_a_new_loss_as_the_readme_has_it_concerns_its_own_items_and_the_tables(profile: Path, tmp_path: Path) -> None:
-    """README's text of it, word by word, in a copy of the repository whose results are taken as they are."""
+def test_a_new_loss_as_documented_concerns_its_own_items_and_the_tables(profile: Path, tmp_path: Path) -> None:
+    """The documentation's text of it, word by word, in a copy of the repository whose results are taken as they are."""
     for name in ("dvc.yaml", "dvc.lock", ".gitignore", ".dvc", "data", "models", "metrics"):
         copy_any(profile / name, tmp_path / name)
     for name in ("pipeline", "stages"):
@@ -350,7 +350,7 @@ def test_a_new_loss_as_the_readme_has_it_concerns_its_own_items_and_the_tables(p
     assert repro(tmp_path, "dvc", "commit", "-f") == []
     assert json.loads(run(tmp_path, "dvc", "status", "--json").stdout) == {}
 
-    text_of_it = (ROOT / "README.md").read_text().partition("## Adding a loss")[2]
+    text_of_it = (ROOT / "docs/experiments.md").read_text().partition("## Adding a loss")[2]
     file, lookup, entry = re.findall(r"```(?:python|yaml)\n(.*?)```", text_of_it, flags=re.DOTALL)[:3]
     (tmp_path / "pipeline/losses/repel.py").write_text(file)
     imported, named = lookup.splitlines()
@@ -380,9 +380,9 @@ def net():
 """
 
 
-def test_a_given_model_as_the_readme_has_it_has_a_row_in_every_table(copy: Path) -> None:
-    """README's text of it, word by word."""
-    text = (ROOT / "README.md").read_text().partition("## Judging your own model")[2]
+def test_a_given_model_as_documented_has_a_row_in_every_table(copy: Path) -> None:
+    """The documentation's text of it, word by word."""
+    text = (ROOT / "docs/judging.md").read_text().partition("# Judging your own model")[2]
     own = small_params() | {"tracking": {"enabled": False}}
     own["methods"] |= yaml.safe_load(re.findall(r"```yaml\n(.*?)```", text, flags=re.DOTALL)[0])
     own["run"]["methods"].append("theirs")

@@ -175,10 +175,10 @@ def test_in_mlflow_where_it_is_there(folder: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.slow
-def test_the_example_of_the_readme_in_an_environment_of_its_own(folder: Path, tmp_path: Path) -> None:
-    """pip install, without DVC and MLflow; the console command and the ten lines of the README, away from the checkout."""
-    text = (ROOT / "README.md").read_text()
-    example = text.split("## Judging your own model")[1].split("```python\n")[1].split("```")[0]
+def test_the_documented_example_in_an_environment_of_its_own(folder: Path, tmp_path: Path) -> None:
+    """pip install, without DVC and MLflow; the console command and the ten lines of the documentation, away from the checkout."""
+    text = (ROOT / "docs/judging.md").read_text()
+    example = text.split("```python\n")[1].split("```")[0]
     assert len(example.splitlines()) <= 12
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
     python = tmp_path / "venv/bin/python"
