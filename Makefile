@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 
 .DEFAULT_GOAL := help
-.PHONY: help repro repository side-by-side plan show test check mutants ui sync lock bench
+.PHONY: help repro repository side-by-side plan show compare test check mutants ui sync lock bench
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -42,6 +42,9 @@ plan: $(INSTALLED)  ## what a run would take, before it is run: items, hours on 
 
 show: $(INSTALLED)  ## METHOD=name: a method with all that it builds on, and where each value is written
 	@cd $(FOLDER) && PYTHONPATH=$(CURDIR) python -m stages.show $(METHOD)
+
+compare: $(INSTALLED)  ## workspace, HEAD, experiments by what differs (REVS="v1 main": these; RUNS="a b": two folders, by image)
+	@cd $(FOLDER) && PYTHONPATH=$(CURDIR) python -m stages.compare $(REVS) $(if $(RUNS),--runs $(RUNS))
 
 test: $(INSTALLED)  ## the tests (SLOW=1: those that take minutes too)
 	python -m pytest $(if $(SLOW),--slow)
