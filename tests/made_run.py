@@ -63,7 +63,7 @@ def write_verdict(folder: Path, images: int, *, clean: int, standing: list[int],
     pd.concat(frames).to_parquet(folder / "outcomes.parquet", index=False)
     checks = {"images": images, "zero_gradient": 0.0, "flat_gradient": 0.5, "cross_entropy": 50.0, "rescaled": 49.0}
     (folder / "checks.json").write_text(json.dumps({**checks, "random_forward": 0.0}))
-    rng, image = np.random.default_rng(0), standing[-1] + np.arange(examples)  # the first that are broken
+    rng, image = np.random.default_rng(0), standing[0] + np.arange(examples)  # that the first part breaks
     clean_image, label = rng.uniform(size=(examples, 1, 8, 8)).astype(np.float32), image % 10
     adversarial = (clean_image + eps * np.sign(rng.normal(size=clean_image.shape))).clip(0, 1).astype(np.float32)
     arrays = {"image": image, "clean": clean_image, "adversarial": adversarial, "label": label}

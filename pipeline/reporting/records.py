@@ -55,7 +55,7 @@ def faults(data: Path, dataset: str, method: str, seed: int) -> Iterator[str]:
     yield from missing_parts(of_verdict, verdict)
     examples = of_verdict.with_name("examples.npz")
     if examples.is_file():
-        yield from foreign_examples(examples, whole)
+        yield from foreign_examples(examples, verdict)
 
 
 def measured(outcomes: pd.DataFrame) -> dict[str, float]:
@@ -105,10 +105,11 @@ def missing_parts(path: Path, verdict: pd.DataFrame) -> Iterator[str]:
 
 
 def foreign_examples(path: Path, verdict: pd.DataFrame) -> Iterator[str]:
-    """The images shown are some that AutoAttack broke."""
-    arrays = read_arrays(path, "image", "label")
-    broken = verdict[(verdict["attack"] == AUTOATTACK) & ~verdict["correct"]].set_index("image")["label"]
-    if not np.array_equal(broken.reindex(arrays["image"]), arrays["label"]):
+    """The images shown are some that AutoAttack broke, by the part of it that is named."""
+    arrays = read_arrays(path, "image", "label", "attack")
+    broken = verdict[~verdict["correct"]].set_index(["image", "attack"])["label"]
+    shown = pd.MultiIndex.from_arrays([arrays["image"], arrays["attack"]])
+    if not np.array_equal(broken.reindex(shown), arrays["label"]):
         yield f"{path} is not whole, or of another model than the outcomes beside it"
 
 

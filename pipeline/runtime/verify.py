@@ -1,5 +1,5 @@
-"""Whether DVC's cache and the outputs of a run are what dvc.lock says. DVC itself goes by the name of an object in its cache, and by
-size and time of a file."""
+"""Whether DVC's cache and the outputs of a run are what dvc.lock says. DVC itself goes by the name of an object in its cache, and
+by size and time of a file."""
 
 import hashlib
 import json

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -77,7 +78,10 @@ DAMAGE: dict[str, tuple[Callable[[], object], str]] = {
         "parts of autoattack are missing",
     ),
     "no prototypes": (lambda: (VERDICT / "prototypes.parquet").unlink(), "has membership/broken, which no other file"),
-    "examples of another": (lambda: from_at(VERDICT / "examples.npz"), "examples.npz is not whole, or of another model"),
+    "examples of another": (
+        lambda: shutil.copy(VERDICT / "examples.npz", "data/verdict/digits/at/0"),
+        "at/0/examples.npz is not whole, or of another model",
+    ),
     "transfer cut in a line": (lambda: TRANSFER.with_suffix(".csv").write_text("source,target\nvgg,"), "0.csv is damaged"),
     "transfer cut at a line": (lambda: cut(TRANSFER.with_suffix(".csv"), 9), "0.csv and .*0.parquet differ: one is not whole"),
     "transfer half": (
