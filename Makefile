@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 
 .DEFAULT_GOAL := help
-.PHONY: help repro repository side-by-side plan show compare test check mutants ui sync lock bench
+.PHONY: help repro repository side-by-side plan show compare verify test check mutants ui sync lock bench
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -17,8 +17,8 @@ help:  ## this list
 # Alone, dvc repro does all of it, one stage after the other. Here items that do not need each other run side by side, JOBS of them,
 # those that have changed, a few in one dvc process; the closing dvc repro does what is left.
 repro: repository $(INSTALLED)  ## install what is missing, then everything: data, training, attacks, tables, report (JOBS at a time)
-	@if [ "$(JOBS)" -le 1 ]; then $(DVC) repro; elif ! $(DVC) status -q; then \
-		$(MAKE) --no-print-directory -f $(firstword $(MAKEFILE_LIST)) side-by-side; fi
+	@if [ "$(JOBS)" -le 1 ]; then exec $(GROUP) $(DVC) repro; elif ! $(DVC) status -q; then \
+		exec $(GROUP) $(MAKE) --no-print-directory -f $(firstword $(MAKEFILE_LIST)) side-by-side; fi
 	@echo "The report is $(FOLDER)/metrics/report.html; make ui compares the runs."
 
 repository:
@@ -36,6 +36,8 @@ side-by-side:
 each = changed=$$($(DVC) status $(1)) || exit 1; echo "$$changed" | sed -n 's/^\([a-z].*\):$$/\1/p' | \
 	xargs -r -P $(JOBS) -n 4 $(DVC) --wait-for-lock repro -s
 DVC = dvc --cd $(FOLDER)
+# kill reaches make and its shell, which exec replaces by this; what they start would go on
+GROUP = python $(dir $(firstword $(MAKEFILE_LIST)))stages/group.py
 
 plan: $(INSTALLED)  ## what a run would take, before it is run: items, hours on this machine, disk, memory
 	@cd $(FOLDER) && PYTHONPATH=$(CURDIR) python -m stages.plan
@@ -45,6 +47,9 @@ show: $(INSTALLED)  ## METHOD=name: a method with all that it builds on, and whe
 
 compare: $(INSTALLED)  ## workspace, HEAD, experiments by what differs (REVS="v1 main": these; RUNS="a b": two folders, by image)
 	@cd $(FOLDER) && PYTHONPATH=$(CURDIR) python -m stages.compare $(REVS) $(if $(RUNS),--runs $(RUNS))
+
+verify: $(INSTALLED)  ## whether the results here and in DVC's cache are those that the run has made, read to the last bit
+	@cd $(FOLDER) && PYTHONPATH=$(CURDIR) python -m stages.verify
 
 test: $(INSTALLED)  ## the tests (SLOW=1: those that take minutes too)
 	python -m pytest $(if $(SLOW),--slow)

@@ -57,7 +57,7 @@ def conditions(device: torch.device) -> dict[str, str]:
         "python": platform.python_version(),
         **{name: _version(name) for name in LIBRARIES},
         "system": f"{platform.system()} {platform.machine()}",
-        "commit": _commit(),
+        "commit": commit(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "load before": _load(),
     }
@@ -70,14 +70,14 @@ def _version(library: str) -> str:
         return "not installed"
 
 
-def _commit() -> str:
+def commit() -> str:
     """The commit that HEAD is at, with a mark where code or params are not as in it."""
     try:
-        commit = _git("rev-parse", "--short", "HEAD")
+        head = _git("rev-parse", "--short", "HEAD")
         changed = _git("status", "--porcelain", "--", "pipeline", "benchmarks", "params.yaml")
     except (OSError, subprocess.CalledProcessError):
         return "not a git repository"
-    return f"{commit} with changes" if changed else commit
+    return f"{head} with changes" if changed else head
 
 
 def _git(*arguments: str) -> str:

@@ -11,11 +11,13 @@ def main() -> None:
     from pipeline.reporting.page.html import Page
     from pipeline.reporting.page.report import report, report_markdown
     from pipeline.reporting.run import read_run
+    from pipeline.runtime.files import atomic_path
 
     run, metrics = read_run(Path("data/items/report.yaml")), Path("metrics")
     page = report(run, metrics, Path("data"), Path("params.yaml").read_text(encoding="utf-8"), Path(".ckpt/times"))
-    (metrics / "report.md").write_text(report_markdown(page), encoding="utf-8")
-    (metrics / "report.html").write_text(Page(metrics).render(page), encoding="utf-8")
+    for name, text in {"report.md": report_markdown(page), "report.html": Page(metrics).render(page)}.items():
+        with atomic_path(metrics / name) as path:
+            path.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

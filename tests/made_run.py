@@ -12,6 +12,9 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from pipeline.evaluation.robustness import summary_metrics
+from pipeline.jobs.prototypes import figures
+from pipeline.reporting.files import write_sums
 from pipeline.reporting.published import NAMES, Paper
 from pipeline.reporting.verdict.prototypes import prototypes_frame
 
@@ -60,13 +63,25 @@ def write_verdict(folder: Path, images: int, *, clean: int, standing: list[int],
     pd.concat(frames).to_parquet(folder / "outcomes.parquet", index=False)
     checks = {"images": images, "zero_gradient": 0.0, "flat_gradient": 0.5, "cross_entropy": 50.0, "rescaled": 49.0}
     (folder / "checks.json").write_text(json.dumps({**checks, "random_forward": 0.0}))
-    rng, label = np.random.default_rng(0), np.arange(examples) % 10
-    image = rng.uniform(size=(examples, 1, 8, 8)).astype(np.float32)
-    adversarial = (image + eps * np.sign(rng.normal(size=image.shape))).clip(0, 1).astype(np.float32)
-    arrays = {"image": np.arange(examples), "clean": image, "adversarial": adversarial, "label": label}
+    rng, image = np.random.default_rng(0), standing[0] + np.arange(examples)  # that the first part breaks
+    clean_image, label = rng.uniform(size=(examples, 1, 8, 8)).astype(np.float32), image % 10
+    adversarial = (clean_image + eps * np.sign(rng.normal(size=clean_image.shape))).clip(0, 1).astype(np.float32)
+    arrays = {"image": image, "clean": clean_image, "adversarial": adversarial, "label": label}
     arrays |= {"prediction": (label + 1) % 10, "confidence": np.linspace(0.99, 0.8, examples, dtype=np.float32)}
     arrays |= {"attack": np.array(["autoattack/apgd_ce"] * examples, dtype="U32"), "classes": np.array([str(i) for i in range(10)])}
     np.savez(folder / "examples.npz", **arrays)
+
+
+def write_record(data: Path, model: tuple[str, str, str]) -> None:
+    """run.json of one (dataset, method, seed), of the files that are there."""
+    attacks, verdict = (data / stage / Path(*model) for stage in ("attacks", "verdict"))
+    outcomes = pd.read_parquet(verdict / "outcomes.parquet")
+    whole = outcomes[~outcomes["attack"].str.startswith(("autoattack/", "autoattack_l2/"))]
+    metrics = summary_metrics(pd.read_parquet(attacks / "outcomes.parquet")) | summary_metrics(whole)
+    metrics |= {f"check/{name}": value for name, value in json.loads((verdict / "checks.json").read_text()).items()}
+    if (prototypes := verdict / "prototypes.parquet").exists():
+        metrics |= figures(pd.read_parquet(prototypes))
+    (attacks / "run.json").write_text(json.dumps({"model": "/".join(model), "metrics": metrics}))
 
 
 def write_verdict_tables(tables: Path, status: dict[tuple[str, str], str], labels: dict[str, str], eps: dict[str, float]) -> None:
@@ -101,6 +116,7 @@ def write_verdict_tables(tables: Path, status: dict[tuple[str, str], str], label
     prototypes_frame({}, pd.DataFrame(columns=["dataset", "method", "attack", "measured"]), {}).to_csv(
         tables / "prototypes.csv", index=False
     )
+    write_sums(tables)
 
 
 def write_prototypes(folder: Path, images: int, *, right: tuple[int, int, int], member: tuple[int, int] | None, eps: float) -> None:
@@ -275,7 +291,7 @@ def make_run(folder: Path, images: int = 360, item: dict[str, Any] | None = None
             targets = [*item["methods"], *item["sources"]]
             accuracy = {
                 (source, target, attack, own["table_c"] if attack == "cw" else own["table_eps"]): (
-                    20.0 if source == target else 20.0 + 7 * (i % 9)
+                    100 * round((0.2 if source == target else 0.2 + 0.07 * (i % 9)) * images) / images
                 )
                 for source in item["transfer"]
                 for i, target in enumerate(targets)
@@ -312,4 +328,5 @@ def make_model(data: Path, model: tuple[str, str, str], own: dict[str, Any], mea
         right = int(0.96 * images), standing[-1] + 9, standing[-1]
         member = (images // 2, int(0.8 * images)) if "hcp" in method else None
         write_prototypes(data / "verdict" / Path(*model), images, right=right, member=member, eps=eps0)
+    write_record(data, model)
     write_features(folder, images, {f"layer{i}": 0.15 * i**2 * (1 if "pcl" in method else 0.4) for i in range(1, 6)})

@@ -1,6 +1,8 @@
-"""Tables and arrays that the computing stages left, read with their checksums: a damaged file is one error that says what to do."""
+"""What earlier stages left, read with its checksums: a damaged file is one error that says what to do."""
 
+import hashlib
 import io
+import json
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,13 +11,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+SUMS = "sha256sums"
+
 
 def read_rows(path: Path, columns: Sequence[str], filters: list[tuple[str, str, Any]] | None = None) -> pd.DataFrame:
     """A .parquet file. Raises ValueError for a damaged one."""
     try:
         return pd.read_parquet(path, columns=[*columns], filters=filters, page_checksum_verification=True)
     except Exception as error:  # Arrow and pandas raise what they like, by the kind of damage
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
 
 
 def read_arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
@@ -26,9 +30,62 @@ def read_arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
             whole = {name: io.BytesIO(archive.read(name)) for name in members}  # to the end, where zipfile checks the checksum
         return {name.removesuffix(".npy"): np.lib.format.read_array(content, allow_pickle=False) for name, content in whole.items()}
     except Exception as error:  # zipfile and NumPy do so too
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
 
 
-def _damaged(path: Path, error: Exception) -> ValueError:
+def read_record(path: Path) -> dict[str, Any]:
+    """A .json file of names and values. Raises ValueError for a damaged one."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise damaged(path, error) from error
+    if not isinstance(record, dict):
+        raise damaged(path, ValueError("no names in it"))
+    return record
+
+
+def read_lines(path: Path) -> pd.DataFrame:
+    """A .csv file of a computing stage. Raises ValueError where it cannot be read or a value is missing in it."""
+    try:
+        table = pd.read_csv(path, keep_default_na=False, na_values=[""])  # a method may be called `none`
+    except Exception as error:  # pandas too
+        raise damaged(path, error) from error
+    if table.isna().any(axis=None):
+        raise damaged(path, ValueError("a value is missing"))
+    return table
+
+
+def write_sums(folder: Path) -> None:
+    """folder/sha256sums of the files in it, as the program sha256sum writes and checks them: text has no checksum of its own."""
+    files = sorted(path for path in folder.iterdir() if path.name != SUMS)
+    lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in files]
+    (folder / SUMS).write_text("".join(lines))
+
+
+def read_text(path: Path) -> str:
+    """A file of stage tables. Raises ValueError where it is not the one that the stage wrote."""
+    try:
+        content = path.read_bytes()
+        lines = (path.parent / SUMS).read_text().splitlines()
+        known = {name: digest for digest, name in (line.split("  ") for line in lines)}
+    except (OSError, ValueError) as error:
+        raise _of_tables(path, str(error)) from error
+    if known.get(path.name) != hashlib.sha256(content).hexdigest():
+        raise _of_tables(path, f"it differs from what {path.parent / SUMS} says")
+    return content.decode()
+
+
+def read_table(path: Path, **options: Any) -> pd.DataFrame:
+    """A .csv file of stage tables, as `read_text`; options: of pandas."""
+    table: pd.DataFrame = pd.read_csv(io.StringIO(read_text(path)), **options)
+    return table
+
+
+def _of_tables(path: Path, reason: str) -> ValueError:
+    return ValueError(f"{path} is damaged or changed ({reason}); run `dvc repro tables`, after `git checkout` where git has it")
+
+
+def damaged(path: Path, error: Exception) -> ValueError:
+    """What to raise for a file, because of `error`."""
     reason = " ".join(str(error).split())[:200] or type(error).__name__
     return ValueError(f"{path} is damaged ({reason}); delete it and run `dvc checkout` or `dvc repro`")

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from pipeline.reporting.files import read_arrays
+from pipeline.reporting.files import damaged, read_arrays, read_lines
 
 
 class Plane(NamedTuple):
@@ -53,7 +53,7 @@ def load_transfer(folder: Path, *, datasets: Iterable[str], seeds: list[int]) ->
     frames = []
     for dataset in datasets:
         for seed in seeds:
-            rows = pd.read_csv(stage_file(folder / dataset / f"{seed}.csv", "transfer"))
+            rows = read_lines(stage_file(folder / dataset / f"{seed}.csv", "transfer"))
             frames.append(rows.assign(dataset=dataset, seed=seed, method=rows["target"])[list(types)])
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(types)).astype(types)
 
@@ -61,7 +61,14 @@ def load_transfer(folder: Path, *, datasets: Iterable[str], seeds: list[int]) ->
 def load_cost(folder: Path, *, datasets: Iterable[str], methods: list[str]) -> pd.DataFrame:
     """data/cost/<dataset>.csv with the column dataset: method, repeat, seconds (one epoch), epochs (of the training), images,
     network, batch_size, device, threads."""
-    frames = [pd.read_csv(stage_file(folder / f"{dataset}.csv", "cost")).assign(dataset=dataset) for dataset in datasets]
+    frames = []
+    for dataset in datasets:
+        path = stage_file(folder / f"{dataset}.csv", "cost")
+        table = read_lines(path)
+        repeats = {str(method): rows["repeat"].tolist() for method, rows in table.groupby("method")}
+        if not {*methods} <= set(repeats) or len(set(map(tuple, repeats.values()))) > 1:
+            raise damaged(path, ValueError(f"not every method has every repeat: {repeats}"))
+        frames.append(table.assign(dataset=dataset))
     cost = pd.concat(frames, ignore_index=True)
     return cost[cost["method"].isin(methods)]
 
@@ -72,8 +79,15 @@ def load_planes(folder: Path, *, datasets: Iterable[str], methods: list[str]) ->
     for dataset in datasets if methods else ():
         planes = {}
         for method in methods:
-            arrays = read_arrays(stage_file(folder / dataset / f"{method}.npz", "planes"))
-            epochs, accuracy, clean, adversarial, correct = (arrays[name] for name in Plane._fields[:-1])
-            planes[method] = Plane(epochs, accuracy, clean, adversarial, correct, arrays.get("centres"))
+            path = stage_file(folder / dataset / f"{method}.npz", "planes")
+            arrays = read_arrays(path)
+            if lacking := {*Plane._fields[:-1], "label", "eps"} - set(arrays):
+                raise damaged(path, ValueError(f"it lacks {min(lacking)}"))
+            plane = Plane(**{name: arrays[name] for name in Plane._fields[:-1]}, centres=arrays.get("centres"))
+            epochs, images = len(plane.epochs), len(arrays["label"])
+            shapes = [array.shape[:2] for array in (plane.accuracy, plane.clean, plane.adversarial, plane.correct)]
+            if shapes != [(epochs,), (epochs, images), (images, 2), (images,)]:
+                raise damaged(path, ValueError(f"its arrays do not fit together: {shapes}"))
+            planes[method] = plane
         result[dataset] = Planes(arrays["label"], float(arrays["eps"]), planes)
     return result

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline.reporting.files import read_arrays, read_rows
+from pipeline.reporting.files import damaged, read_arrays, read_rows
 
 LINF = ("fgsm", "bim", "mim", "pgd")  # of the two papers
 NOISE = "noise_"  # noise_sample and noise_batch: the noise measurement under either stop rule
@@ -104,7 +104,11 @@ def load_layers(
     path = attack_file(folder, dataset, method, seed, "features.npz")
     first = read_arrays(path, "layers", "label")
     names = [str(name) for name in first["layers"]]
-    return read_arrays(path, *([name for name in layers if name in names] or names[-1:])), first["label"]
+    features, labels = read_arrays(path, *([name for name in layers if name in names] or names[-1:])), first["label"]
+    outcomes = read_rows(path.with_name("outcomes.parquet"), ["label"], [("attack", "==", "clean")])
+    if any(len(values) != len(labels) for values in features.values()) or not np.array_equal(outcomes["label"], labels):
+        raise damaged(path, ValueError("it is not of the images in outcomes.parquet"))
+    return features, labels
 
 
 def load_features(

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from pipeline.reporting.files import damaged
+
 
 class Kind(NamedTuple):
     """What a method is. features: a loss or classifiers on feature layers; adversarial: trained on adversarial examples; other:
@@ -69,7 +71,10 @@ class Run(NamedTuple):
 def read_run(path: Path) -> Run:
     if not path.is_file():
         raise ValueError(f"there is no {path}; run `dvc repro items`")
-    return run_from(yaml.safe_load(path.read_text(encoding="utf-8")))
+    try:
+        return run_from(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, UnicodeDecodeError, AttributeError, KeyError, TypeError) as error:
+        raise damaged(path, error) from error
 
 
 def run_from(item: dict[str, Any]) -> Run:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from pipeline.reporting.files import write_sums
 from pipeline.reporting.hcp.markdown import hcp_table_markdown
 from pipeline.reporting.hcp.statistics import hcp_groups, statistics_frame
 from pipeline.reporting.hcp.statistics_text import statistics_markdown
@@ -16,6 +17,7 @@ from pipeline.reporting.pcl.cost import cost_markdown, cost_table
 from pipeline.reporting.pcl.markdown import cw_text, pcl_table_markdown
 from pipeline.reporting.pcl.tables import TABLES, pcl_cells, pcl_table, sweep_table
 from pipeline.reporting.published import load_published, paper_rows, published_epochs
+from pipeline.reporting.records import check_models, check_transfer
 from pipeline.reporting.run import Run
 from pipeline.reporting.verdict.breakdown import broken_frame, curves_frame, masking_frame
 from pipeline.reporting.verdict.outcomes import load_parts, load_verdict, second_versions
@@ -27,6 +29,9 @@ def write_tables(run: Run, data: Path, metrics: Path) -> None:
     """data: the folder of attacks/, verdict/, transfer/ and cost/."""
     for folder in (metrics / "tables", data / "report"):
         folder.mkdir(parents=True, exist_ok=True)
+    check_models(data, datasets=run.datasets, methods=run.methods, seeds=run.seeds)
+    if run.transfer:
+        check_transfer(data / "transfer", datasets=run.datasets, seeds=run.seeds, sources=run.transfer, methods=[*run.methods])
     cells = load_cells(data / "attacks", datasets=run.datasets, methods=run.methods, seeds=run.seeds)
     transfer = load_transfer(data / "transfer", datasets=run.datasets if run.transfer else (), seeds=run.seeds)
     cost = load_cost(data / "cost", datasets=run.datasets, methods=run.cost) if run.cost else None
@@ -34,6 +39,8 @@ def write_tables(run: Run, data: Path, metrics: Path) -> None:
     write_hcp(run, metrics / "tables", cells, published)
     write_pcl(run, metrics / "tables", cells, transfer, cost, published)
     write_verdict(run, data, metrics, transfer)
+    for folder in (metrics / "tables", data / "report"):
+        write_sums(folder)
 
 
 def epochs_text(run: Run, published: pd.DataFrame, paper: str) -> str:

@@ -16,6 +16,7 @@ from made_run import (
     write_features,
     write_items,
     write_outcomes,
+    write_record,
     write_verdict,
 )
 from PIL import Image
@@ -66,6 +67,7 @@ def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for method, right in RIGHT.items():
             write_model(folder / "data" / "attacks" / dataset / method / "3", right, eps, rng)
             write_verdict(folder / "data" / "verdict" / dataset / method / "3", N, clean=95, standing=[right] * 4, eps=eps)
+            write_record(folder / "data", (dataset, method, "3"))
     all_stages(folder)
     return folder
 

@@ -17,7 +17,6 @@ import pytest
 import torch
 from conftest import ROOT
 from sklearn.datasets import load_digits
-from test_pipeline import small_params
 from torch import Tensor, nn
 
 import pipeline.tracking.run
@@ -25,6 +24,7 @@ import stages.attack
 import stages.data
 import stages.items
 import stages.train
+from benchmarks.faults.small import small_params
 from pipeline.data.image_set import ImageSet, Splits
 from pipeline.jobs.learner import new_learner, recipe_adversary
 from pipeline.params.choices import NetworkChoice

@@ -5,6 +5,7 @@ import base64
 import html
 import re
 from collections.abc import Sequence
+from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from markdown_it.token import Token
 from markupsafe import Markup
 from PIL import Image
 
+from pipeline.reporting.files import damaged
 from pipeline.reporting.page.report import Report
 from pipeline.reporting.verdict.lines import COLUMNS, SYMBOLS, anchor, caption, heading, lead
 from pipeline.reporting.verdict.status import STATUSES
@@ -26,7 +28,13 @@ Tokens = Sequence[Token]
 
 
 def data_uri(path: Path) -> str:
-    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+    content = path.read_bytes()
+    try:
+        with Image.open(BytesIO(content)) as image:
+            image.verify()  # the checksum of each of its parts
+    except Exception as error:  # Pillow raises what it likes, by the kind of damage
+        raise damaged(path, error) from error
+    return f"data:image/png;base64,{base64.b64encode(content).decode()}"
 
 
 def slug(text: str) -> str:

@@ -1,6 +1,5 @@
 """How the report was made: code, seeds, versions, machine and times, without names of machines, users or folders."""
 
-import json
 import os
 import platform
 import re
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from pipeline.reporting.files import read_record
 from pipeline.reporting.markdown import markdown_table
 
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pandas", "scikit-learn", "matplotlib", "dvc", "mlflow")
@@ -80,7 +80,7 @@ def public_params(text: str) -> str:
 
 def times_table(folder: Path) -> str:
     """folder: .ckpt/times, a JSON file for each stage item that ran here (pipeline/runtime/cli.py). Sums by stage."""
-    rows = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+    rows = [read_record(path) for path in sorted(folder.glob("*.json"))]
     if not rows:
         return "No times: no stage left its own on this machine, as when all results come from a cache."
     times = pd.DataFrame(rows).groupby("stage")["seconds"].agg(["size", "sum", "max"]).sort_values("sum", ascending=False)

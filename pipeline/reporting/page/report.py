@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from pipeline.reporting.files import read_table, read_text
 from pipeline.reporting.findings import FAILS, HOLDS, MISSING, OPEN, UNSURE, WEAK, Finding
 from pipeline.reporting.hcp.findings import hcp_findings
 from pipeline.reporting.hcp.statistics_text import read_statistics, scalar
@@ -186,7 +187,7 @@ def misprints_part(statistics: pd.DataFrame, published: pd.DataFrame) -> str:
 
 def read_tables(path: Path) -> dict[int, pd.DataFrame]:
     """A paper's long CSV file by number of the table."""
-    rows = pd.read_csv(path, dtype={"method": str, "key": str, "stop": str}).fillna({"method": "", "key": ""})
+    rows = read_table(path, dtype={"method": str, "key": str, "stop": str}).fillna({"method": "", "key": ""})
     return {int(str(number)): table for number, table in rows.groupby("table")}
 
 
@@ -194,7 +195,7 @@ def findings_section(run: Run, tables: Path, published: pd.DataFrame) -> Section
     table_eps = {name: own.table_eps for name, own in run.datasets.items()}
     table_c = {name: own.table_c for name, own in run.datasets.items()}
     hcp = hcp_findings(read_tables(tables / "hcp.csv"), table_eps, paper_rows(run, "hcp").names)
-    sweep, cost = (pd.read_csv(tables / f"{name}.csv") for name in ("pcl_figure7", "cost"))
+    sweep, cost = (read_table(tables / f"{name}.csv") for name in ("pcl_figure7", "cost"))
     of_pcl = {**read_tables(tables / "pcl.csv"), 12: cost}
     pcl = pcl_findings(of_pcl, sweep, table_eps, table_c, paper_rows(run, "pcl").names)
     parts: list[str | Details] = ["## What was run", run_part(run, published), warning(published)]
@@ -205,17 +206,17 @@ def report(run: Run, metrics: Path, data: Path, params_text: str, times: Path) -
     """The whole page. data: the folder of report/; params_text: of params.yaml; times: folder of the stages' times."""
     published, tables = load_published(), metrics / "tables"
     statistics = read_statistics(tables / "hcp_statistics.csv")
-    of_models = {name: pd.read_csv(data / "report" / f"{name}.csv") for name in ("broken", "masking")}
-    of_models["verdict"] = pd.read_csv(tables / "verdict.csv")
+    of_models = {name: read_table(data / "report" / f"{name}.csv") for name in ("broken", "masking")}
+    of_models["verdict"] = read_table(tables / "verdict.csv")
     headline_eps = {name: own.headline_eps for name, own in run.datasets.items()}
-    found = verdicts(of_models["verdict"], pd.read_csv(tables / "verdict_status.csv"), headline_eps)
-    hcp, pcl = ((tables / f"{paper}.md").read_text(encoding="utf-8").rstrip() for paper in ("hcp", "pcl"))
+    found = verdicts(of_models["verdict"], read_table(tables / "verdict_status.csv"), headline_eps)
+    hcp, pcl = (read_text(tables / f"{paper}.md").rstrip() for paper in ("hcp", "pcl"))
     misprints = misprints_part(statistics, published)
     sections = [
         Section("overview", "Published and measured", [figures_part(metrics, "Published and measured", OVERVIEW)]),
         models_section(found, of_models),
         findings_section(run, tables, published),
-        Section("prototypes", "Prototypes", [prototypes_markdown(pd.read_csv(tables / "prototypes.csv"))]),
+        Section("prototypes", "Prototypes", [prototypes_markdown(read_table(tables / "prototypes.csv"))]),
         Section("hcp", "HCP paper", [hcp, figures_part(metrics, "HCP: figures", HCP_FIGURES)]),
         Section("pcl", "PCL paper", [pcl, figures_part(metrics, "PCL: figures", PCL_FIGURES), misprints]),
         made_section(run.seeds, params_text, times),

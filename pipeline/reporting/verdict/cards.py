@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from threadpoolctl import threadpool_limits
 
 from pipeline.reporting.drawing import COLOURS, features_panel, save
-from pipeline.reporting.files import read_arrays
+from pipeline.reporting.files import damaged, read_arrays, read_table
 from pipeline.reporting.outcomes import ADAPTIVE, in_order, load_layers, load_noise
 from pipeline.reporting.run import Run
 from pipeline.reporting.verdict.lines import SUITES, attack_name
@@ -49,9 +49,13 @@ class Card(NamedTuple):
 
 def load_examples(folder: Path, *, dataset: str, method: str, seed: int) -> Examples:
     """The first of examples.npz, the most confident."""
-    arrays = read_arrays(verdict_file(folder, dataset, method, seed, "examples.npz"))
+    path = verdict_file(folder, dataset, method, seed, "examples.npz")
+    arrays = read_arrays(path)
+    shown = ("clean", "adversarial", "label", "prediction", "confidence", "attack")
+    if lacking := {*shown, "classes"} - set(arrays):
+        raise damaged(path, ValueError(f"it lacks {min(lacking)}"))
     classes = [str(name) for name in arrays["classes"]]
-    first = {name: arrays[name][:SHOWN] for name in ("clean", "adversarial", "label", "prediction", "confidence", "attack")}
+    first = {name: arrays[name][:SHOWN] for name in shown}
     label, prediction = ([classes[i] for i in first[name]] for name in ("label", "prediction"))
     return Examples(first["clean"], first["adversarial"], label, prediction, first["confidence"], [str(a) for a in first["attack"]])
 
@@ -185,7 +189,7 @@ def load_card(data: Path, tables: dict[str, pd.DataFrame], *, dataset: str, meth
 def save_cards(run: Run, data: Path, out: Path) -> None:
     """A picture for each method on each data set, out/<dataset>/<method>.png. data: the folder of attacks/, verdict/ and
     report/."""
-    frames = {name: pd.read_csv(data / "report" / f"{name}.csv") for name in ("curves", "broken")}
+    frames = {name: read_table(data / "report" / f"{name}.csv") for name in ("curves", "broken")}
     for dataset, own in run.datasets.items():
         for method in run.methods:
             card = load_card(data, frames, dataset=dataset, method=method, seeds=run.seeds, eps=own.headline_eps)

@@ -1,14 +1,13 @@
 """Reads the outcomes of the verdict that stage attack left, data/verdict/<dataset>/<method>/<seed>/, and joins them by image with
 those of its attacks and of the images that were made on other models."""
 
-import json
 from collections.abc import Iterable, Mapping
 from itertools import product
 from pathlib import Path
 
 import pandas as pd
 
-from pipeline.reporting.files import read_rows
+from pipeline.reporting.files import read_record, read_rows
 from pipeline.reporting.measurements import stage_file
 from pipeline.reporting.outcomes import attack_file, summarise
 
@@ -102,5 +101,4 @@ def second_versions(parts: pd.DataFrame) -> dict[tuple[str, str], str]:
 
 def load_checks(folder: Path, dataset: str, method: str, seed: int) -> dict[str, float]:
     """checks.json, measured on the model."""
-    values: dict[str, float] = json.loads(verdict_file(folder, dataset, method, seed, "checks.json").read_text(encoding="utf-8"))
-    return values
+    return read_record(verdict_file(folder, dataset, method, seed, "checks.json"))

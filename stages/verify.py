@@ -1,0 +1,31 @@
+"""python -m stages.verify: whether cache and outputs are what dvc.lock says; no DVC stage."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from pipeline.runtime.cli import one_line_errors
+
+
+def main() -> None:
+    """Reads every object of DVC's cache and every output of dvc.lock that is here, and names those that have changed, with the
+    stage that they are of: DVC does not notice. Exit status 1 if there are any. Nothing is written."""
+    from pipeline.runtime.verify import verify
+
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.verify", description=main.__doc__, epilog="Run it in the folder of dvc.lock."
+    )
+    parser.parse_args()
+    with one_line_errors():
+        found = verify(Path())
+    for path, names in found.objects.items():
+        print(f"{path} in the cache has changed: {', '.join(names) or 'of no output in dvc.lock'}")
+    for path, stage in found.outputs.items():
+        print(f"{path} has changed: of {stage}")
+    bad = len(found.objects) + len(found.outputs)
+    print(f"{found.checked} files checked, {bad} changed" + ("; delete them, then dvc pull or dvc repro" if bad else ""))
+    sys.exit(1 if bad else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""What a command has started ends with it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+GROUP = (sys.executable, str(ROOT / "stages/group.py"))
+MAKEFILE = """run:
+	@if true; then exec {group} sh -c 'echo a | xargs -I{{}} sh -c "echo \\$$\\$$ > pid; sleep 100; true"'; fi
+"""
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_kill_reaches_what_make_and_xargs_have_started(tmp_path: Path, number: int) -> None:
+    (tmp_path / "Makefile").write_text(MAKEFILE.format(group=" ".join(GROUP)))
+    process = subprocess.Popen(["make", "run"], cwd=tmp_path, start_new_session=True, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 30
+    while not ((tmp_path / "pid").exists() and (tmp_path / "pid").read_text().strip()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    pid = int((tmp_path / "pid").read_text())
+    assert alive(pid)
+    process.send_signal(number)
+    assert process.wait(timeout=30) != 0
+    deadline = time.monotonic() + 10
+    while alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not alive(pid)
+
+
+def test_the_status_is_that_of_the_command() -> None:
+    assert subprocess.run([*GROUP, "sh", "-c", "exit 7"], check=False).returncode == 7
+    assert subprocess.run([*GROUP, "sh", "-c", "kill -9 $$"], check=False).returncode == 137
+    done = subprocess.run([*GROUP, "no-such-command"], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (127, "error: no-such-command is not on the PATH\n")
