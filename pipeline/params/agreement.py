@@ -41,7 +41,7 @@ def disagreements(params: Params, lookups: Lookups) -> list[str]:
     for name in [name for name in params.run.datasets if name in params.datasets]:
         problems += [problem for method in trained for problem in together(params, name, method, lookups.get("networks"))]
         methods = {method: params.methods[method] for method in trained if params.methods[method].given is None}
-        problems += size_problems(f"datasets.{name}", params.datasets[name], methods, lookups.get("networks"))
+        problems += size_problems(f"datasets.{name}", params.datasets[name], methods, lookups.get("networks", {}))
     return [*dict.fromkeys(problems)]
 
 

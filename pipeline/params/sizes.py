@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pipeline.params.schema import Dataset, Method
 
 BYTES = 3 * 4  # a parameter in training: weight, gradient, momentum
+USUAL_WIDTH, USUAL_ENSEMBLE = 1024, 10  # up to here any memory does; to count the weights takes up to a second
 
 
 class Known(NamedTuple):
@@ -42,7 +43,7 @@ def known_sizes(source: SourceChoice) -> Known | None:
 
 
 def size_problems(
-    path: str, dataset: Dataset, methods: Mapping[str, Method], networks: Mapping[str, Callable[..., Any]] | None
+    path: str, dataset: Dataset, methods: Mapping[str, Method], networks: Mapping[str, Callable[..., Any]]
 ) -> Iterator[str]:
     """One line a problem. methods: those that are trained on the data set. Without `networks` nothing is said of memory."""
     known, pad = known_sizes(dataset.source), dataset.training.augment.pad
@@ -52,18 +53,28 @@ def size_problems(
         if known and method.loss and method.loss.name == "adp" and method.ensemble >= known.classes:
             most = f"at most {known.classes - 1} networks on {known.classes} classes"
             yield f"methods.{name}.ensemble: loss adp takes {most}, got {method.ensemble}"
-    if networks is None:
-        return
-    needed = {
-        name: training_memory(choice, networks[choice.name], known or Known(32, 3, 10)) for name, choice in dataset.networks.items()
-    }
-    for name, one in needed.items():
-        if one > machine_memory():
-            yield f"{path}.networks.{name}: {_memory_text(one)}"
-    for name, method in methods.items():
-        one = needed.get(method.network, 0)
-        if one <= machine_memory() < one * method.ensemble:
-            yield f"methods.{name}.ensemble: {_memory_text(one * method.ensemble)}"
+    largest: dict[str, int] = {}
+    for method in methods.values():
+        largest[method.network] = max(method.ensemble, largest.get(method.network, 0))
+    for name, choice in dataset.networks.items():
+        if choice.name in networks:
+            yield from memory_problems(f"{path}.networks.{name}", choice, largest.get(name, 1), networks[choice.name], known)
+
+
+def memory_problems(
+    path: str, choice: NetworkChoice, ensemble: int, network: Callable[..., torch.nn.Module], known: Known | None
+) -> list[str]:
+    if ensemble <= USUAL_ENSEMBLE and _widest(choice.options) <= USUAL_WIDTH:
+        return []
+    needed, has = ensemble * training_memory(choice, network, known or Known(32, 3, 10)) / 2**30, machine_memory() / 2**30
+    what = f"{ensemble} of it take" if ensemble > 1 else "it takes"
+    return [f"{path}: {what} more than {needed:.3g} GiB of memory in training, this machine has {has:.3g}"] if needed > has else []
+
+
+def _widest(options: Mapping[str, Any]) -> int:
+    """The largest whole number in the options of a network."""
+    values = [part for value in options.values() for part in (value if isinstance(value, list) else [value])]
+    return max((value for value in values if isinstance(value, int)), default=0)
 
 
 def training_memory(choice: NetworkChoice, network: Callable[..., torch.nn.Module], known: Known) -> float:
@@ -80,7 +91,3 @@ def training_memory(choice: NetworkChoice, network: Callable[..., torch.nn.Modul
 def machine_memory() -> int:
     """Bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def _memory_text(needed: float) -> str:
-    return f"training takes more than {needed / 2**30:.3g} GiB of memory, this machine has {machine_memory() / 2**30:.3g}"
