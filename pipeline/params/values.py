@@ -12,7 +12,7 @@ CLOSE = 2e-6  # the reporting takes a strength for another within half of it
 
 
 def _one_line(text: str) -> str:
-    """Text that stands as it is in a cell of a table, in a CSV file and in a figure's legend, which leaves out what begins with _."""
+    """Text that stands as it is in a cell of a table, in a CSV file and in a figure's legend, which omits what begins with _."""
     one_line = text.isprintable() and text == text.strip() and 0 < len(text) <= LONGEST
     if not one_line or "|" in text or text.startswith("_"):
         raise ValueError(f"must be one line of 1 to {LONGEST} visible characters, without |, a space at either end or _ in front")
