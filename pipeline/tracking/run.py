@@ -3,7 +3,6 @@ writes to the store, one step after the other: work does not wait for it, and a 
 
 import json
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -14,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.runtime.files import atomic_path
+from pipeline.tracking.advice import reason
 from pipeline.tracking.store import Settings, Store, StoredRun, import_mlflow, is_recorded, run_key
 
-__all__ = ["Settings", "TrackedRun", "sync", "track"]
+__all__ = ["Settings", "TrackedRun", "reason", "sync", "track"]
 RECORDS = ("models/**/*.json", "data/**/run.json")
 
 
@@ -162,12 +162,6 @@ def _record(store: Store, record: Mapping[str, Any], folder: Path, when: int) ->
 def say(what: str) -> None:
     later = "the results do not depend on it; `python -m stages.sync` records this run later"
     print(f"MLflow tracking {what}; {later}", file=sys.stderr, flush=True)
-
-
-def reason(error: Exception) -> str:
-    """One line, without the password that a URI may hold."""
-    text = re.sub(r"//[^/@]*@", "//", " ".join(str(error).split()))
-    return f"{type(error).__name__}: {text[:300]}"
 
 
 def _source_tags() -> dict[str, str]:

@@ -57,7 +57,7 @@ def serve(settings: Settings, port: int) -> int:
 
 
 def _open_when_up(port: int, link: str) -> None:
-    for _ in range(120):
+    for _ in range(600):  # five minutes, for a busy machine
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 webbrowser.open(link)  # does nothing where there is no browser
