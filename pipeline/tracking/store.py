@@ -29,12 +29,14 @@ class Settings(NamedTuple):
 
 
 def store_uri(uri: str) -> str:
-    """An absolute tracking URI."""
-    return uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{re.sub('[%?#]', _quoted, str(STORE.resolve()))}/mlflow.db"
+    """A tracking URI."""
+    return uri or os.environ.get("MLFLOW_TRACKING_URI") or own_uri()
 
 
-def _quoted(found: re.Match[str]) -> str:
-    return quote(found[0])
+def own_uri() -> str:
+    """The database of this folder, by its absolute path where that means the same in a URI."""
+    place = STORE.resolve()
+    return f"sqlite:///{STORE if re.search('[%?#]', str(place)) else place}/mlflow.db"
 
 
 def import_mlflow() -> None:
@@ -96,8 +98,7 @@ class Store:
 
 def _own_artifacts(settings: Settings) -> str | None:
     """Where the database of this folder keeps an experiment's files, as a URI; None for another store, which decides itself."""
-    uri = store_uri(settings.uri)
-    own = uri.startswith("sqlite:") and uri == store_uri("")
+    own = store_uri(settings.uri) == own_uri()
     return f"{STORE.resolve().as_uri()}/artifacts/{quote(settings.experiment, safe='')}" if own else None
 
 
@@ -106,7 +107,7 @@ def _check_place(place: str, own: str) -> None:
     below = f"/{STORE.name}/artifacts/"
     if place != own and below in place and place.rpartition(below)[2] == own.rpartition(below)[2]:
         raise ValueError(
-            f"its files are in {place}, since this folder was moved or copied; `mv {STORE} {STORE}.old`, and `python -m stages.sync` "
+            f"its files are in {place}, as this folder was moved or copied; `mv {STORE} {STORE}.old`, then `python -m stages.sync` "
             "records all runs anew"
         )
 
