@@ -29,14 +29,13 @@ class Settings(NamedTuple):
 
 
 def store_uri(uri: str) -> str:
-    """A tracking URI."""
+    """An absolute tracking URI."""
     return uri or os.environ.get("MLFLOW_TRACKING_URI") or own_uri()
 
 
 def own_uri() -> str:
-    """The database of this folder, by its absolute path where that means the same in a URI."""
-    place = STORE.resolve()
-    return f"sqlite:///{STORE if re.search('[%?#]', str(place)) else place}/mlflow.db"
+    """The database of this folder. SQLAlchemy takes %20 for a space and ? for the end of the path."""
+    return f"sqlite:///{re.sub(r'%(?=[0-9a-fA-F]{2})|[?]', lambda found: quote(found[0]), str(STORE.resolve()))}/mlflow.db"
 
 
 def import_mlflow() -> None:
