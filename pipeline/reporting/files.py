@@ -9,6 +9,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+TEXT = (  # columns of tables that are text, whatever stands in them
+    *("dataset", "method", "label", "key", "group", "attack", "suite", "metric", "setting", "source", "target", "stop", "layer"),
+    *("status", "note", "confirmed", "check", "unit", "what", "other", "statistic", "network", "device"),
+)
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A .csv file of ours, in which NA, None or 007 are names as any; an empty cell is missing."""
+    return pd.read_csv(path, dtype=dict.fromkeys(TEXT, str), keep_default_na=False, na_values=[""])
+
 
 def read_rows(path: Path, columns: Sequence[str], filters: list[tuple[str, str, Any]] | None = None) -> pd.DataFrame:
     """A .parquet file. Raises ValueError for a damaged one."""

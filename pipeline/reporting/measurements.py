@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from pipeline.reporting.files import read_arrays
+from pipeline.reporting.files import read_arrays, read_table
 
 
 class Plane(NamedTuple):
@@ -53,7 +53,7 @@ def load_transfer(folder: Path, *, datasets: Iterable[str], seeds: list[int]) ->
     frames = []
     for dataset in datasets:
         for seed in seeds:
-            rows = pd.read_csv(stage_file(folder / dataset / f"{seed}.csv", "transfer"))
+            rows = read_table(stage_file(folder / dataset / f"{seed}.csv", "transfer"))
             frames.append(rows.assign(dataset=dataset, seed=seed, method=rows["target"])[list(types)])
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(types)).astype(types)
 
@@ -61,7 +61,7 @@ def load_transfer(folder: Path, *, datasets: Iterable[str], seeds: list[int]) ->
 def load_cost(folder: Path, *, datasets: Iterable[str], methods: list[str]) -> pd.DataFrame:
     """data/cost/<dataset>.csv with the column dataset: method, repeat, seconds (one epoch), epochs (of the training), images,
     network, batch_size, device, threads."""
-    frames = [pd.read_csv(stage_file(folder / f"{dataset}.csv", "cost")).assign(dataset=dataset) for dataset in datasets]
+    frames = [read_table(stage_file(folder / f"{dataset}.csv", "cost")).assign(dataset=dataset) for dataset in datasets]
     cost = pd.concat(frames, ignore_index=True)
     return cost[cost["method"].isin(methods)]
 

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline.reporting.drawing import save
+from pipeline.reporting.files import read_table
 from pipeline.reporting.markdown import attack_text
 from pipeline.reporting.measurements import load_planes
 from pipeline.reporting.pcl.embeddings import depth_rows, loss_rows, tsne_figure
@@ -31,7 +32,7 @@ def save_pcl_figures(run: Run, data: Path, tables: Path, out: Path) -> None:
     save(tsne_figure(loss_rows(attacks, run.datasets, paper, run.seeds[0])), out / "pcl_figure4.png")
     save(tsne_figure(depth_rows(attacks, run.datasets, paper, run.seeds[0])), out / "pcl_figure5.png")
     save(progress_figure(planes, labels), out / "pcl_figure6.png")
-    save(sweep_figure(pd.read_csv(tables / "pcl_figure7.csv")), out / "pcl_figure7.png")
+    save(sweep_figure(read_table(tables / "pcl_figure7.csv")), out / "pcl_figure7.png")
 
 
 def sweep_figure(sweep: pd.DataFrame) -> Figure:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from threadpoolctl import threadpool_limits
 
 from pipeline.reporting.drawing import COLOURS, features_panel, save
-from pipeline.reporting.files import read_arrays
+from pipeline.reporting.files import read_arrays, read_table
 from pipeline.reporting.outcomes import ADAPTIVE, in_order, load_layers, load_noise
 from pipeline.reporting.run import Run
 from pipeline.reporting.verdict.lines import SUITES, attack_name
@@ -185,7 +185,7 @@ def load_card(data: Path, tables: dict[str, pd.DataFrame], *, dataset: str, meth
 def save_cards(run: Run, data: Path, out: Path) -> None:
     """A picture for each method on each data set, out/<dataset>/<method>.png. data: the folder of attacks/, verdict/ and
     report/."""
-    frames = {name: pd.read_csv(data / "report" / f"{name}.csv") for name in ("curves", "broken")}
+    frames = {name: read_table(data / "report" / f"{name}.csv") for name in ("curves", "broken")}
     for dataset, own in run.datasets.items():
         for method in run.methods:
             card = load_card(data, frames, dataset=dataset, method=method, seeds=run.seeds, eps=own.headline_eps)
