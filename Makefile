@@ -9,17 +9,21 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 
 .DEFAULT_GOAL := help
-.PHONY: help repro side-by-side plan show test check ui sync lock bench
+.PHONY: help repro repository side-by-side plan show test check mutants ui sync lock bench
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
 
 # Alone, dvc repro does all of it, one stage after the other. Here items that do not need each other run side by side, JOBS of them,
 # those that have changed, a few in one dvc process; the closing dvc repro does what is left.
-repro: $(INSTALLED)  ## install what is missing, then everything: data, training, attacks, tables, report (JOBS at a time)
+repro: repository $(INSTALLED)  ## install what is missing, then everything: data, training, attacks, tables, report (JOBS at a time)
 	@if [ "$(JOBS)" -le 1 ]; then $(DVC) repro; elif ! $(DVC) status -q; then \
 		$(MAKE) --no-print-directory -f $(firstword $(MAKEFILE_LIST)) side-by-side; fi
 	@echo "The report is $(FOLDER)/metrics/report.html; make ui compares the runs."
+
+repository:
+	@git rev-parse --is-inside-work-tree >/dev/null 2>&1 || { echo "This folder is not a git repository, which DVC needs: get it \
+	by git clone, or run git init in it."; exit 1; }
 
 side-by-side:
 	@$(DVC) repro items
@@ -51,6 +55,9 @@ check: $(INSTALLED)  ## ruff and mypy
 bench: $(INSTALLED)  ## speed and memory beside other libraries and the machine's limit (PARTS="repro autoattack": these instead)
 	@python -c 'import dill, multiprocess, torchattacks' 2>/dev/null || pip install -q --no-deps torchattacks==3.5.1 multiprocess dill
 	python -m benchmarks $(PARTS)
+
+mutants: $(INSTALLED)  ## do the tests notice a wrong line? metrics/mutants.md
+	python -m benchmarks.mutants --jobs $(JOBS)
 
 ui: $(INSTALLED)  ## MLflow's comparison of all models, on http://127.0.0.1:$(PORT)
 	@cd $(FOLDER) && PYTHONPATH=$(CURDIR) python -m stages.ui $(PORT)

@@ -1,4 +1,4 @@
-"""This project's AutoAttack beside those of torchattacks and of ART, on the same models and images over several seeds;
+"""This project's AutoAttack beside its authors', torchattacks' and ART's, on the same models and images over several seeds;
 docs/autoattack.md says what each of them runs. In the project's folder, after `make repro`: `python -m benchmarks.autoattack`."""
 
 import argparse
@@ -89,6 +89,16 @@ def _inner_window(x: Tensor, size: int, generator: torch.Generator | None) -> Te
     return ((top + side[:, None]) * width + left + side).flatten(1)
 
 
+def official_standard(task: Task) -> Tensor:
+    """The authors' own code, version standard."""
+    library = importlib.import_module("autoattack")
+    adversary = library.AutoAttack(
+        task.model, CAPITAL[task.norm], task.eps, seed=task.seed, verbose=False, version="standard", device=task.x.device
+    )
+    x_adv: Tensor = adversary.run_standard_evaluation(task.x, task.y, bs=task.batch_size)
+    return x_adv
+
+
 def torchattacks_standard(task: Task, *, steps: int = STEPS, queries: int = QUERIES) -> Tensor:
     """The four parts of its AutoAttack, `standard`, but with the paper's 100 steps instead of 10."""
     library = importlib.import_module("torchattacks")
@@ -154,7 +164,9 @@ def _art(task: Task, *suites: Any) -> Tensor:
 
 
 ALIKE = ["torchattacks", "art"]  # those with the parts of the paper, one start each
+LIBRARY = {"official": "autoattack", "torchattacks": "torchattacks", "art": "adversarial-robustness-toolbox"}
 PEERS: dict[str, Attack] = {
+    "official": official_standard,
     "torchattacks": torchattacks_standard,
     "torchattacks_default": torchattacks_as_it_comes,
     "art": art_standard,
@@ -194,8 +206,8 @@ def keys(
             code = {file: digest for file, digest in used.items() if file.startswith(ROOMS)}
             found[name] = content_key(files, images, own, code)
         else:
-            library = "torchattacks" if name.startswith("torchattacks") else "adversarial-robustness-toolbox"
-            settings = {"version": metadata.version(library), "steps": STEPS, "queries": QUERIES}
+            version = metadata.version(LIBRARY[name.partition("_")[0]])
+            settings = {"version": version, "steps": STEPS, "queries": QUERIES}
             found[name] = content_key(files, images, name, settings)
     return found
 
@@ -213,14 +225,14 @@ def summary(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Target]]:
         for name in counts.columns[np.argsort([list(table["attack"].unique()).index(name) for name in counts.columns])]:
             seen = counts[name].dropna().astype(int)
             line[name] = f"{', '.join(map(str, seen))}; mean {seen.mean():.2f}; {seconds[name]:.0f} s"
-        for own, name in [*product(["ours"], peers), *product(["ours_inner"], ALIKE)]:
+        for own, name in [*product(["ours"], peers), *product(["ours_inner"], ["official", *ALIKE])]:
             if {name, own} <= set(counts.columns):
                 difference = (counts[own] - counts[name]).mean()
                 line[f"{own} less {name}"] = f"{difference:+.2f}"
                 differences.setdefault((own, name), []).append(difference * 200 / int(group["images"].iloc[0]))
         lines.append(line)
     targets = []
-    for own, name in [*product(["ours"], ALIKE), ("ours_inner", "torchattacks")]:
+    for own, name in [*product(["ours"], ["official", *ALIKE]), *product(["ours_inner"], ["official", "torchattacks"])]:
         if found := differences.get((own, name)):
             targets.append(Target(f"images in 200 that {own} leaves more than {name}, the most of all means", max(found), most=1))
             targets.append(Target(f"images in 200 that {own} leaves fewer than {name}, the most of all means", -min(found), most=1))

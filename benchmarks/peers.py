@@ -15,7 +15,12 @@ from pipeline.attacks.apgd import Norm
 from pipeline.evaluation.robustness import predict
 
 BEYOND = 1 + 1e-4  # in parts of eps, for the rounding of norms in float32
-NEEDS = {"foolbox": ["foolbox"], "art": ["art", "multiprocess"], "torchattacks": ["torchattacks"]}  # modules by library
+NEEDS = {  # modules by library
+    "foolbox": ["foolbox"],
+    "art": ["art", "multiprocess"],
+    "torchattacks": ["torchattacks"],
+    "official": ["autoattack"],
+}
 
 Options = Mapping[str, Any]
 """Of an attack, as params.yaml has them."""

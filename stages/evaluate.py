@@ -1,7 +1,6 @@
 """python -m stages.evaluate: the verdict on any classifier; no DVC stage. As installed: judge-defence."""
 
-import os
-import sys
+from pipeline.runtime.cli import one_line_errors
 
 
 def main() -> None:
@@ -11,15 +10,9 @@ def main() -> None:
     from pipeline.reporting.page.given import write_report
     from pipeline.runtime.distributed import process_group
 
-    try:
-        args = arguments(main.__doc__)
-        with process_group():
-            print(evaluate_command(args, write_report))
-    except (ValueError, OSError) as error:
-        if os.environ.get("PIPELINE_TRACEBACK"):
-            raise
-        print(f"error: {' '.join(str(error).split())} (PIPELINE_TRACEBACK=1 shows where)", file=sys.stderr)
-        sys.exit(2)
+    args = arguments(main.__doc__)
+    with one_line_errors(), process_group():
+        print(evaluate_command(args, write_report))
 
 
 if __name__ == "__main__":

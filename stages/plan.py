@@ -2,7 +2,8 @@
 
 import argparse
 import json
-import sys
+
+from pipeline.runtime.cli import one_line_errors
 
 
 def main() -> None:
@@ -22,11 +23,8 @@ def main() -> None:
     from pipeline.params.resolve import all_items
     from pipeline.params.schema import load_params
 
-    try:
+    with one_line_errors():
         plan = make_plan(all_items(load_params(lookups=LOOKUPS)), options.jobs)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
     print(json.dumps(plan, indent=2) if options.json else as_text(plan))
 
 

@@ -13,9 +13,9 @@ def main() -> None:
     from pipeline.reporting.run import read_run
 
     run, metrics = read_run(Path("data/items/report.yaml")), Path("metrics")
-    page = report(run, metrics, Path("data"), Path("params.yaml").read_text(), Path(".ckpt/times"))
-    (metrics / "report.md").write_text(report_markdown(page))
-    (metrics / "report.html").write_text(Page(metrics).render(page))
+    page = report(run, metrics, Path("data"), Path("params.yaml").read_text(encoding="utf-8"), Path(".ckpt/times"))
+    (metrics / "report.md").write_text(report_markdown(page), encoding="utf-8")
+    (metrics / "report.html").write_text(Page(metrics).render(page), encoding="utf-8")
 
 
 if __name__ == "__main__":

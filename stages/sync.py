@@ -1,8 +1,9 @@
 """python -m stages.sync: records in MLflow what the store has missed; no DVC stage."""
 
 import argparse
-import sys
 from pathlib import Path
+
+from pipeline.runtime.cli import one_line_errors
 
 
 def main() -> None:
@@ -14,10 +15,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m stages.sync", description=main.__doc__)
     parser.add_argument("folder", nargs="?", type=Path, default=Path(), help="default: the current folder")
     folder = parser.parse_args().folder
-    try:
+    with one_line_errors():
         print(f"{sync(Settings(**read_tracking()), folder)} runs recorded")
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 import argparse
 import sys
 
+from pipeline.runtime.cli import one_line_errors
+
 
 def main() -> None:
     """The MLflow UI on http://127.0.0.1:PORT, with a link that opens the newest finished run of each model side by side. Runs that
@@ -14,10 +16,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m stages.ui", description=main.__doc__)
     parser.add_argument("port", nargs="?", type=int, default=5000)
     port = parser.parse_args().port
-    try:
+    with one_line_errors():
         sys.exit(serve(Settings(**read_tracking()), port))
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

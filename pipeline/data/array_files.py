@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.lfs import refuse_pointers
+
 NAMES = {"images": ("images", "test_images", "x", "x_test", "X"), "labels": ("labels", "test_labels", "y", "y_test")}
 
 
@@ -30,6 +32,7 @@ def read_arrays(path: str | Path) -> Arrays:
     """A .npz with `images` and `labels` (or test_images and test_labels, as the files of stage data have), where it has them also
     `train_images`, `train_labels` and `classes`. Runs no code from the file. Raises ValueError in one line."""
     path = Path(path)
+    refuse_pointers([path])
     try:
         with np.load(path, allow_pickle=False) as file:
             content = {name: file[name] for name in file.files}

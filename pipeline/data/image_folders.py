@@ -4,67 +4,48 @@ import os
 from functools import partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 from annotated_types import Ge
 from numpy.typing import NDArray
 
+from pipeline.data.checks import check_classes
+from pipeline.data.class_folders import list_images
+from pipeline.data.decoding import Channels, decode, stack
 from pipeline.data.image_set import ImageSet
 
 
-def image_folder(
-    *, folder: str, size: Annotated[int, Ge(1)] | None, channels: Literal[1, 3]
-) -> tuple[ImageSet, ImageSet, list[str]]:
-    """Reads folder/train/CLASS/* and folder/test/CLASS/* -> train, test, classes; images (N, channels, H, W).
+def image_folder(*, folder: str, size: Annotated[int, Ge(1)] | None, channels: Channels) -> tuple[ImageSet, ImageSet, list[str]]:
+    """Reads folder/train/CLASS/* and folder/test/CLASS/* -> train, test, classes; images (N, channels, H, W), as `decode`
+    reads them.
 
     `size` null: all images must have one size; else each is resized (bilinear) to size x size. Raises ValueError for a missing
-    folder, classes that differ, a file that cannot be decoded, and images of different sizes.
+    folder, classes that differ, files that cannot be decoded, all by name, and images of different sizes.
     """
-    train, train_classes = _read(Path(folder) / "train", size, channels)
-    test, test_classes = _read(Path(folder) / "test", size, channels)
-    if train_classes != test_classes:
-        differ = ", ".join(sorted(set(train_classes) ^ set(test_classes)))
+    place = Path(folder).expanduser()
+    train, test = list_images(place / "train"), list_images(place / "test")
+    if train.classes != test.classes:
+        differ = ", ".join(sorted(set(train.classes) ^ set(test.classes)))
         raise ValueError(f"{folder}: train and test must have the same class folders, only one of them has {differ}")
-    return train, test, train_classes
+    check_classes(folder, train.labels, test.labels, train.classes)
+    images, count = _read(folder, [*train.paths, *test.paths], size, channels), len(train.paths)  # one pass names all that is wrong
+    return ImageSet(images[:count], train.labels), ImageSet(images[count:], test.labels), train.classes
 
 
-def _read(folder: Path, size: int | None, channels: int) -> tuple[ImageSet, list[str]]:
-    from torchvision.datasets import ImageFolder
+def _read(folder: str, paths: list[Path], size: int | None, channels: Channels) -> NDArray[np.uint8]:
     from tqdm import tqdm
 
-    try:
-        found = ImageFolder(str(folder))
-    except OSError as error:
-        raise ValueError(f"{folder} must hold a folder of images for each class: {error}") from error
-    labels = np.array(found.targets, dtype=np.int64)
-    paths = [Path(path) for path, _ in found.samples]
-    images: NDArray[np.uint8] | None = None
-    decode = partial(_decode, size=size, channels=channels)
     with ThreadPool(max(2, os.cpu_count() or 2)) as pool:
-        for i, image in enumerate(tqdm(pool.imap(decode, paths), total=len(paths), desc=str(folder), unit="img", disable=None)):
-            if images is None:
-                images = np.empty((len(paths), *image.shape), dtype=np.uint8)  # (N, C, H, W)
-            if image.shape != images.shape[1:]:
-                raise ValueError(
-                    f"{paths[i]} is {image.shape[2]}x{image.shape[1]}, {paths[0]} {images.shape[3]}x{images.shape[2]}: "
-                    "all images must have one size; set `size` to resize them"
-                )
-            images[i] = image
-    assert images is not None  # ImageFolder refuses a folder without images
-    return ImageSet(images, labels), found.classes
+        read = pool.imap(partial(_decoded, size=size, channels=channels), paths)
+        shown = tqdm(read, total=len(paths), desc=folder, unit="img", disable=None)
+        return stack(zip(map(str, paths), shown, strict=True), len(paths))
 
 
-def _decode(path: Path, size: int | None, channels: int) -> NDArray[np.uint8]:
-    """-> (channels, H, W) uint8."""
-    from PIL import Image
-
+def _decoded(path: Path, size: int | None, channels: Channels) -> NDArray[np.uint8] | ValueError:
     try:
-        with Image.open(path) as file:
-            image = file.convert("L" if channels == 1 else "RGB")
-    except Exception as error:  # a decoder may raise anything on damaged bytes
-        raise ValueError(f"{path} cannot be decoded ({error}): replace it or take it out") from error
-    if size is not None:
-        image = image.resize((size, size), Image.Resampling.BILINEAR)
-    pixels = np.asarray(image, dtype=np.uint8)
-    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+        return decode(path.read_bytes(), channels=channels, size=size)
+    except OSError as error:
+        return ValueError(f"cannot be read, {error.strerror}")
+    except ValueError as error:
+        return error

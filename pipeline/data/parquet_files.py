@@ -1,21 +1,22 @@
 """Source parquet: image data sets in the layout of the Hugging Face hub, from files at hand."""
 
-import glob
-import io
 import json
-import re
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
+from annotated_types import Ge
 from numpy.typing import NDArray
 
+from pipeline.data.checks import check_classes
 from pipeline.data.checksums import verify_checksums
+from pipeline.data.decoding import Channels, decode, stack
 from pipeline.data.image_set import ImageSet
+from pipeline.data.shards import find_shards
 
 BATCH = 1000  # rows held in encoded form at a time
-MODES = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB", "RGBA": "RGB"}  # PIL's mode: what it is read as
 
 
 class Table(NamedTuple):
@@ -29,44 +30,38 @@ class Table(NamedTuple):
 
 
 def parquet(
-    *, train: str, test: str, image_column: str | None, label_column: str | None, sha256sums: str | None
+    *,
+    train: str,
+    test: str,
+    image_column: str | None,
+    label_column: str | None,
+    sha256sums: str | None,
+    size: Annotated[int, Ge(1)] | None = None,
+    channels: Channels | None = None,
 ) -> tuple[ImageSet, ImageSet, list[str]]:
-    """Reads parquet files -> train, test, classes; images (N, 1 or 3, H, W), without alpha channel.
+    """Reads parquet files -> train, test, classes; images (N, channels, H, W), read as `decode` says.
 
-    `train`, `test`: a file, a folder with train-*.parquet and test-*.parquet, or a glob. Columns: null takes image or img (a struct
-    with `bytes`, or bytes) and label or fine_label (integers). `sha256sums`: a list as sha256sum writes it, paths relative to it;
-    each file read must be in it and agree. Class names come from the Hugging Face metadata of the schema, else they are the labels.
-    Raises ValueError that says what to do for any file, column, row or label that is not as this says.
+    `train`, `test`: a file, a folder or a glob, as `find_shards` says. Columns: null takes image or img (a struct with `bytes`, or
+    bytes) and label or fine_label (integers). `sha256sums`: a list as sha256sum writes it, paths relative to it; each file read
+    must be in it and agree. `size` null: all images must have one size. `channels` null: 3 if any image has colour. Class names
+    come from the Hugging Face metadata of the schema, else they are the labels. Raises ValueError that says what to do for any
+    file, column, row or label that is not as this says.
     """
-    files = {"train": _find(train, "train"), "test": _find(test, "test")}
-    if both := sorted(set(files["train"]) & set(files["test"])):
+    files = {"train": find_shards(train, "train"), "test": find_shards(test, "test")}
+    targets = {file.resolve() for file in files["train"]}
+    if both := [str(file) for file in files["test"] if file.resolve() in targets]:
         raise ValueError(f"{both[0]} is in train and in test: name different files")
     if sha256sums is not None:
         verify_checksums(Path(sha256sums), files["train"] + files["test"])
     tables = [_inspect(files[split], image_column, label_column) for split in ("train", "test")]
     if tables[0].classes != tables[1].classes:
         raise ValueError(f"train and test must have the same class names, got {tables[0].classes} and {tables[1].classes}")
-    parts = [_read(table) for table in tables]
-    return parts[0], parts[1], tables[0].classes or _label_names(parts)
-
-
-def _find(place: str, split: str) -> list[Path]:
-    """Files of a split, sorted; all shards or none: a missing one would make a smaller data set without a word."""
-    path = Path(place).expanduser()
-    if path.is_file():
-        return [path.resolve()]
-    pattern = str(Path(glob.escape(str(path))) / f"{split}-*.parquet") if path.is_dir() else str(path)
-    files = sorted(Path(name).resolve() for name in glob.glob(pattern))  # noqa: PTH207 (absolute and relative patterns)
-    if not files:
-        raise ValueError(
-            f"no file {pattern}: fetch the data set's parquet files from the Hugging Face hub and give their file, folder or glob"
-        )
-    shards = [re.search(r"(.*)-(\d+)-of-(\d+)\.parquet$", str(file)) for file in files]
-    for shard in filter(None, shards):
-        names = [f"{shard[1]}-{k:0{len(shard[2])}}-of-{shard[3]}.parquet" for k in range(int(shard[3]))]
-        if missing := sorted(set(names) - {str(file) for file in files}):
-            raise ValueError(f"{missing[0]} is missing, {len(names)} belong together: fetch it too")
-    return files
+    labels = [_labels(table) for table in tables]
+    classes = tables[0].classes or _label_names(labels)
+    check_classes(train, labels[0], labels[1], classes)
+    rows = chain.from_iterable(_images(table, size, channels) for table in tables)
+    images, count = stack(rows, tables[0].rows + tables[1].rows), tables[0].rows  # one pass names all that is wrong
+    return ImageSet(images[:count], labels[0]), ImageSet(images[count:], labels[1]), classes
 
 
 def _inspect(files: list[Path], image_column: str | None, label_column: str | None) -> Table:
@@ -112,7 +107,9 @@ def _is_image(kind: Any) -> bool:
 
     if pa.types.is_struct(kind):
         kind = next((field.type for field in kind if field.name == "bytes"), pa.null())
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return any(is_bytes(kind) for is_bytes in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view))
 
 
 def _class_names(metadata: dict[bytes, bytes] | None, label_column: str) -> list[str] | None:
@@ -124,30 +121,33 @@ def _class_names(metadata: dict[bytes, bytes] | None, label_column: str) -> list
     return [str(name) for name in names] or None
 
 
-def _read(table: Table) -> ImageSet:
-    from tqdm import tqdm
-
-    images: NDArray[np.uint8] | None = None
-    labels = np.empty(table.rows, dtype=np.int64)
-    rows = enumerate(tqdm(_rows(table), total=table.rows, desc=table.files[0].name, unit="img", disable=None))
-    for i, (where, image, label) in rows:
-        if images is None:
-            images = np.empty((table.rows, *image.shape), dtype=np.uint8)  # (N, C, H, W)
-        if image.shape != images.shape[1:]:
-            raise ValueError(
-                f"{where}: the image is (C, H, W) {image.shape}, those before {images.shape[1:]}: all must have one size and mode; "
-                "resize them and use source image_folder"
-            )
+def _labels(table: Table) -> NDArray[np.int64]:
+    labels = []
+    for where, label in _rows(table, table.label_column):
         if label is None or label < 0 or (table.classes is not None and label >= len(table.classes)):
             last = "" if table.classes is None else len(table.classes) - 1
             raise ValueError(f"{where}: {table.label_column} is {label}, must be in 0..{last}: choose another label_column or file")
-        images[i], labels[i] = image, label
-    assert images is not None  # _inspect refuses a table without rows
-    return ImageSet(images, labels)
+        labels.append(label)
+    return np.array(labels, dtype=np.int64)
 
 
-def _rows(table: Table) -> Iterator[tuple[str, NDArray[np.uint8], int | None]]:
-    """-> where it stands, image (C, H, W), label for each row of all files in order."""
+def _images(table: Table, size: int | None, channels: Channels | None) -> Iterator[tuple[str, NDArray[np.uint8] | ValueError]]:
+    """-> where it stands, image (C, H, W) or what is wrong with it, for each row of all files in order."""
+    from tqdm import tqdm
+
+    rows = _rows(table, table.image_column)
+    for where, value in tqdm(rows, total=table.rows, desc=table.files[0].name, unit="img", disable=None):
+        encoded = value["bytes"] if isinstance(value, dict) else value
+        try:
+            if encoded is None:
+                raise ValueError("holds no image bytes, only images inside the file can be read")
+            yield where, decode(encoded, channels=channels, size=size)  # threads would cost more than they save on small images
+        except ValueError as error:
+            yield where, error
+
+
+def _rows(table: Table, column: str) -> Iterator[tuple[str, Any]]:
+    """-> where it stands, value for each row of all files in order."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -155,40 +155,21 @@ def _rows(table: Table) -> Iterator[tuple[str, NDArray[np.uint8], int | None]]:
         start = 0
         try:
             with pq.ParquetFile(path) as file:
-                for batch in file.iter_batches(BATCH, columns=[table.image_column, table.label_column]):
-                    encoded, labels = batch.column(table.image_column), batch.column(table.label_column).to_pylist()
-                    if pa.types.is_struct(encoded.type):
-                        encoded = encoded.flatten()[encoded.type.get_field_index("bytes")]
-                    for i, (image, label) in enumerate(zip(encoded.to_pylist(), labels, strict=True), start):
-                        where = f"{path}, row {i}"
-                        yield where, _decode(where, image), label  # threads would cost more than they save on small images
-                    start += len(labels)
+                for group in range(file.num_row_groups):  # Arrow cannot read a dictionary in a struct across two
+                    for batch in file.iter_batches(BATCH, row_groups=[group], columns=[column]):
+                        for i, value in enumerate(batch.column(0).to_pylist(), start):
+                            yield f"{path}, row {i}", value
+                        start += len(batch)
         except (pa.ArrowException, OSError) as error:
             raise ValueError(_damaged(path, error)) from error
-
-
-def _decode(where: str, encoded: bytes | None) -> NDArray[np.uint8]:
-    """where, encoded image -> (C, H, W) uint8."""
-    from PIL import Image
-
-    if encoded is None:
-        raise ValueError(f"{where}: holds no image bytes: only images inside the file can be read")
-    try:
-        with Image.open(io.BytesIO(encoded)) as image:
-            pixels = np.asarray(image.convert(MODES[image.mode]), dtype=np.uint8)
-    except KeyError as error:
-        raise ValueError(f"{where}: image mode {error} cannot be read, only {', '.join(MODES)}: convert the images") from error
-    except Exception as error:  # a decoder may raise anything on damaged bytes
-        raise ValueError(f"{where}: the image cannot be decoded ({error}): fetch the file again") from error
-    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
 def _damaged(path: Path, error: Exception) -> str:
     return f"{path} is cut off, damaged or not parquet ({error}): delete it and fetch it again"
 
 
-def _label_names(parts: list[ImageSet]) -> list[str]:
-    labels = np.unique(np.concatenate([part.labels for part in parts]))
+def _label_names(parts: list[NDArray[np.int64]]) -> list[str]:
+    labels = np.unique(np.concatenate(parts))
     if len(labels) != labels[-1] + 1:
         raise ValueError(
             "the files name no classes, so labels must be 0..K-1 without gaps, "

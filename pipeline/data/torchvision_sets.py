@@ -2,23 +2,30 @@
 
 import http.client
 from pathlib import Path
-from typing import Any, Literal
+from tempfile import TemporaryDirectory
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from pipeline.data.downloads import fetch
 from pipeline.data.image_set import ImageSet
 
-Checksums = list[tuple[Path, str]]  # downloaded file, its MD5
 FAILURES = (RuntimeError, OSError, ValueError, AssertionError, EOFError, http.client.HTTPException)
+
+
+class Download(NamedTuple):
+    path: Path
+    urls: list[str]
+    md5: str
 
 
 def torchvision(
     *, dataset: Literal["CIFAR10", "CIFAR100", "SVHN", "MNIST", "FashionMNIST"], folder: str
 ) -> tuple[ImageSet, ImageSet, list[str]]:
-    """Downloads into `folder` what is not there yet and reads it -> train, test, classes; images (N, C, H, W).
+    """Downloads into `folder` what is not there yet and reads it -> train, test, classes; images (N, C, H, W). A folder that has
+    the downloads, or CIFAR unpacked, is only read.
 
-    Raises ValueError that says what to do when the download fails or a file has the wrong checksum; a download that was cut off
-    is removed.
+    Raises ValueError that says what to do when the download fails or a file has the wrong checksum.
     """
     from torchvision import datasets
 
@@ -29,61 +36,59 @@ def torchvision(
         "MNIST": datasets.MNIST,
         "FashionMNIST": datasets.FashionMNIST,
     }
-    kind = kinds[dataset]
-    downloads = _downloads(dataset, kind, Path(folder).expanduser())
-    already_there = [path for path, _ in downloads if path.is_file()]
+    kind, place = kinds[dataset], Path(folder).expanduser()
+    downloads = _downloads(dataset, kind, place)
     try:
-        if dataset == "SVHN":
-            parts = [kind(folder, split=split, download=True) for split in ("train", "test")]
-        else:
-            _drop_unpacked(downloads)
-            parts = [kind(folder, train=train, download=True) for train in (True, False)]
+        with TemporaryDirectory() as unpacked:
+            root = _ready(dataset, kind, place, downloads, Path(unpacked))
+            if dataset == "SVHN":
+                parts = [kind(root, split=split) for split in ("train", "test")]
+            else:
+                parts = [kind(root, train=train) for train in (True, False)]
     except FAILURES as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        advice = _clean_up(downloads, already_there, folder)
-        raise ValueError(f"torchvision could not get {dataset} into {folder} ({reason}): {advice}") from error
+        raise ValueError(f"torchvision could not get {dataset} into {folder}: {reason}; {_advice(downloads)}") from error
     train, test = (_image_set(dataset, part) for part in parts)
     return train, test, [str(k) for k in range(10)] if dataset == "SVHN" else list(parts[0].classes)
 
 
-def _downloads(dataset: str, kind: Any, folder: Path) -> Checksums:
+def _downloads(dataset: str, kind: Any, folder: Path) -> list[Download]:
     """The files that torchvision downloads for this set."""
     match dataset:
         case "SVHN":
-            return [(folder / kind.split_list[split][1], kind.split_list[split][2]) for split in ("train", "test")]
+            return [Download(folder / name, [url], md5) for url, name, md5 in (kind.split_list[part] for part in ("train", "test"))]
         case "MNIST" | "FashionMNIST":
-            return [(folder / dataset / "raw" / name, md5) for name, md5 in kind.resources]
+            raw = folder / dataset / "raw"
+            return [Download(raw / name, [f"{mirror}{name}" for mirror in kind.mirrors], md5) for name, md5 in kind.resources]
         case _:
-            return [(folder / kind.filename, kind.tgz_md5)]
+            return [Download(folder / kind.filename, [kind.url], kind.tgz_md5)]
 
 
-def _drop_unpacked(downloads: Checksums) -> None:
-    """Has the MNIST family unpacked again where all archives are at hand: torchvision has no checksums for the unpacked files, so
-    it would trust one that an interrupted run left half written."""
-    from torchvision.datasets.utils import check_integrity
+def _ready(dataset: str, kind: Any, folder: Path, downloads: list[Download], unpacked: Path) -> Path:
+    """-> where torchvision finds the set without a download. Unpacked files are used where torchvision has checksums for them, for
+    CIFAR alone; else the downloads are unpacked anew, elsewhere: the folder may be shared or read-only."""
+    from torchvision.datasets.utils import check_integrity, extract_archive
 
-    unpacked = [path.with_suffix("") for path, _ in downloads if path.name.endswith("-ubyte.gz")]
-    if unpacked and all(check_integrity(path, md5) for path, md5 in downloads):
-        for path in unpacked:
-            path.unlink(missing_ok=True)
+    if dataset.startswith("CIFAR"):
+        members = [*kind.train_list, *kind.test_list, [kind.meta["filename"], kind.meta["md5"]]]
+        if all(check_integrity(folder / kind.base_folder / name, md5) for name, md5 in members):
+            return folder
+    for path, urls, md5 in downloads:
+        fetch(path, urls, md5)
+    if dataset == "SVHN":
+        return folder
+    for path, _, _ in downloads:
+        to = unpacked / path.parent.relative_to(folder)
+        to.mkdir(parents=True, exist_ok=True)
+        extract_archive(path, to)
+    return unpacked
 
 
-def _clean_up(downloads: Checksums, already_there: list[Path], folder: str) -> str:
-    """Removes what this run downloaded with a wrong checksum -> what the user can do."""
-    from torchvision.datasets.utils import check_integrity
-
-    damaged = [path for path, md5 in downloads if path.is_file() and not check_integrity(path, md5)]
-    for path in damaged:
-        if path not in already_there:
-            path.unlink()
-    advice = [f"delete {path}, its checksum is wrong" for path in damaged if path in already_there]
-    if len(advice) < len(damaged):
-        advice.append("the download was cut off or altered and is removed; run again")
-    if not damaged and all(path.is_file() for path, _ in downloads):
-        advice.append(f"its downloads are intact; delete what was unpacked beside them in {folder} and run again")
-    elif not damaged:
-        names = ", ".join(str(path) for path, _ in downloads)
-        advice.append(f"delete what is unpacked there if it is damaged; without network put {names} there yourself")
+def _advice(downloads: list[Download]) -> str:
+    absent = [path for path, _, _ in downloads if not path.is_file()]
+    advice = [f"without network put {', '.join(map(str, absent))} there yourself"] if absent else []
+    if any(path.with_suffix("").is_file() for path in absent):
+        advice.append("what is unpacked beside them has no checksum and is not used")
     return "; ".join([*advice, "or fetch the set's parquet files from the Hugging Face hub and use source parquet"])
 
 

@@ -1,6 +1,5 @@
 """Stage attack: every attack of the run on one model, image by image, then the verdict on it (verdict.py)."""
 
-import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,8 @@ from pipeline.jobs.verdict import judge_model
 from pipeline.params.items import AttackItem, item_file
 from pipeline.runtime.device import set_up_device
 from pipeline.runtime.distributed import check_same, is_main
-from pipeline.runtime.files import atomic_path, content_key, kept_work
+from pipeline.runtime.files import atomic_path, content_key
+from pipeline.runtime.unfinished import unfinished_work
 from pipeline.tracking.run import track
 from pipeline.tracking.store import Settings
 from pipeline.training.criterion import Criterion
@@ -42,8 +42,8 @@ def attack_model(item: AttackItem, seed: int, tracking: Settings) -> None:
     inputs = [item_file(dataset, "attack", method), images_file, model_file, sibling_file]
     key = content_key([path for path in inputs if path.exists()], seed, device.type)
     check_same("what is attacked", key)
-    folder, unfinished = Path("data/attacks", dataset, method, str(seed)), kept_work("attack", dataset, method, seed)
-    with track(
+    folder = Path("data/attacks", dataset, method, str(seed))
+    tracked = track(
         tracking,
         model=f"{dataset}/{method}/{seed}",
         key=key,
@@ -51,7 +51,8 @@ def attack_model(item: AttackItem, seed: int, tracking: Settings) -> None:
         tags={"dataset": dataset, "method": method, "seed": str(seed), "stage": "attack"},
         record=folder / "run.json",
         trained=made_with["key"],
-    ) as run:
+    )
+    with unfinished_work("attack", dataset, method, seed, key=key) as unfinished, tracked as run:
         images, labels = test_images(splits, item.images, device)
         victim = attackable(network, images, item.compute.precision)
         kept = {"all": len(images), "none": 0}.get(str(item.keep_images), item.keep_images)
@@ -66,14 +67,12 @@ def attack_model(item: AttackItem, seed: int, tracking: Settings) -> None:
             network=network,
             criterion=criterion,
             splits=splits,
-            unfinished=unfinished / key,
+            unfinished=unfinished,
             papers=outcomes,
             sibling=sibling,
         )
-        verdict |= judge_prototypes(item, seed, network=network, criterion=criterion, splits=splits, unfinished=unfinished / key)
+        verdict |= judge_prototypes(item, seed, network=network, criterion=criterion, splits=splits, unfinished=unfinished)
         run.log(summary_metrics(outcomes) | verdict)
-    if is_main():
-        shutil.rmtree(unfinished, ignore_errors=True)  # with what other params had left unfinished
     shown = summary_metrics(outcomes) | verdict
     print(f"{dataset} {method} {seed}: " + ", ".join(f"{name} {value:.4g}" for name, value in shown.items()))
 

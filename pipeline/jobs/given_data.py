@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.data.array_files import Arrays, Part, read_arrays
+from pipeline.data.checks import warn_of_doubles
 from pipeline.data.image_folders import image_folder
 from pipeline.data.image_set import ImageSet
 from pipeline.data.sources import SOURCES
@@ -15,7 +16,14 @@ from pipeline.params.schema import Params
 def read_images(choice: str, options: Mapping[str, Any], params: Params) -> Arrays:
     """choice: a data set of params.yaml, a source (options as its function's), a .npz, or a folder with train/CLASS/* and
     test/CLASS/* (options size and channels). Test images come in stratified order, as in the pipeline, but for a .npz, which has
-    its own. Raises ValueError in one line."""
+    its own. Raises ValueError in one line, warns of images that are in train and in test."""
+    arrays = _read(choice, options, params)
+    if arrays.train is not None:
+        warn_of_doubles(choice, arrays.train, arrays.test)
+    return arrays
+
+
+def _read(choice: str, options: Mapping[str, Any], params: Params) -> Arrays:
     path = Path(choice)
     if choice in params.datasets:
         source = params.datasets[choice].source

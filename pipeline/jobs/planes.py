@@ -1,6 +1,5 @@
 """Stage planes: methods once more with two penultimate features, to be drawn as they are (pcl figures 1 and 6)."""
 
-import shutil
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +15,8 @@ from pipeline.params.items import PlanesItem, item_file
 from pipeline.runtime.checkpoint import load_state, save_state
 from pipeline.runtime.device import set_up_device
 from pipeline.runtime.distributed import is_main
-from pipeline.runtime.files import atomic_path, content_key, kept_work
+from pipeline.runtime.files import atomic_path, content_key
+from pipeline.runtime.unfinished import unfinished_work
 from pipeline.training.state import Learner, Row
 
 PENULTIMATE = "layer5"
@@ -27,13 +27,12 @@ def train_planes(item: PlanesItem) -> None:
     """Trains each method of the item from random weights with a penultimate layer of two units. Writes
     data/planes/DATASET/METHOD.npz: the features of the clean test images after each of the epochs and at the end, and those of
     their PGD twins at the end. A killed run goes on from its last epoch."""
-    images_file, unfinished = Path("data", f"{item.dataset}.npz"), kept_work("planes", item.dataset)
+    images_file = Path("data", f"{item.dataset}.npz")
     splits, key = load_splits(images_file), content_key([item_file(item.dataset, "planes"), images_file])
     Path("data/planes", item.dataset).mkdir(parents=True, exist_ok=True)  # an output, also where no method is drawn
-    for method in item.recipes:
-        _train_plane(item, method, splits, unfinished / key / method)
-    if is_main():
-        shutil.rmtree(unfinished, ignore_errors=True)
+    with unfinished_work("planes", item.dataset, key=key) as unfinished:
+        for method in item.recipes:
+            _train_plane(item, method, splits, unfinished / method)
 
 
 def _train_plane(item: PlanesItem, method: str, splits: Splits, folder: Path) -> None:

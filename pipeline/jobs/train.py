@@ -1,6 +1,5 @@
 """Stages pretrain, finetune and sources: one model by one method."""
 
-import shutil
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +11,8 @@ from pipeline.params.items import TrainItem, item_file
 from pipeline.runtime.checkpoint import load_weights, save_state
 from pipeline.runtime.device import set_up_device
 from pipeline.runtime.distributed import check_same, is_main
-from pipeline.runtime.files import atomic_path, content_key, kept_work
+from pipeline.runtime.files import atomic_path, content_key
+from pipeline.runtime.unfinished import unfinished_work
 from pipeline.tracking.run import TrackedRun, track
 from pipeline.tracking.store import Settings
 from pipeline.training.loop import best_row
@@ -40,21 +40,22 @@ def train_model(item: TrainItem, seed: int, tracking: Settings) -> None:
     about = {"dataset": dataset, "method": method, "seed": seed, "recipe": recipe.model_dump(mode="json")}
     about |= {"compute": {**item.compute.model_dump(), "device": device.type}}
     used = {**about, "key": key, "classes": len(splits.classes), "channels": len(splits.mean)}
-    folder, unfinished = Path("models", dataset, method), kept_work("train", dataset, method, seed)
-    with track(
+    folder = Path("models", dataset, method)
+    tracked = track(
         tracking,
         model=f"{dataset}/{method}/{seed}",
         key=key,
         params=about,
         tags={"dataset": dataset, "method": method, "seed": str(seed), "stage": "train"},
         record=folder / f"{seed}.json",
-    ) as run:
+    )
+    with unfinished_work("train", dataset, method, seed, key=key) as unfinished, tracked as run:
         rows = train(
             learner,
             recipe,
             splits,
             precision=item.compute.precision,
-            checkpoint=unfinished / key / "last.pt",
+            checkpoint=unfinished / "last.pt",
             params=used,
             on_epoch=partial(_log_epoch, run),
         )
@@ -62,8 +63,6 @@ def train_model(item: TrainItem, seed: int, tracking: Settings) -> None:
             with atomic_path(folder / f"{seed}.csv") as curve:
                 pd.DataFrame(rows).round(6).to_csv(curve, index=False)
             save_state(folder / f"{seed}.pt", {**learner.kept(), "params": used})
-    if is_main():
-        shutil.rmtree(unfinished, ignore_errors=True)  # with what other params had left unfinished
     row = rows[-1] if recipe.keep == "last" else best_row(rows)
     seen = f"validation accuracy {row['validation_accuracy']:.2f} %"
     print(f"{dataset} {method} {seed}: {len(rows)} epochs, that of epoch {int(row['epoch'])} kept: {seen}")

@@ -69,14 +69,16 @@ def problems_of(error: ValidationError) -> list[str]:
 
 def _choice_problems(choice: Choice, lookup: Lookup) -> list[str]:
     """Checks options against the keyword-only parameters without default of what the name stands for; those are what params.yaml
-    must say. Keyword-only parameters with a default are handed over by code."""
+    must say. Those with a default are handed over by code, but for a source with None: params.yaml may say them."""
     if choice.name not in lookup:
         return [f"name: unknown {choice.name!r}, choose from {', '.join(sorted(lookup))}"]
     target = lookup[choice.name]
     function = target.__init__ if inspect.isclass(target) else target
     hints = typing.get_type_hints(function, include_extras=True)
-    options = [p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
-    fields: dict[str, Any] = {option: (hints[option], ...) for option in options}
+    keywords = [p for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    options = [p.name for p in keywords if p.default is p.empty or (p.default is None and choice.kind == "sources")]
+    needed = {p.name for p in keywords if p.default is p.empty}
+    fields: dict[str, Any] = {option: (hints[option], ... if option in needed else None) for option in options}
     schema = create_model(choice.name, __config__=RULES, **fields)
     try:
         schema.model_validate(choice.options)

@@ -47,8 +47,9 @@ def size_problems(
 ) -> Iterator[str]:
     """One line a problem. methods: those that are trained on the data set. Without `networks` nothing is said of memory."""
     known, pad = known_sizes(dataset.source), dataset.training.augment.pad
-    if known and pad >= known.side:
-        yield f"{path}.training.augment.pad: must be less than the {known.side} pixels of an image, got {pad}"
+    side = known.side if known else dataset.source.options.get("size")  # of a folder or of parquet files, which may say it
+    if isinstance(side, int) and pad >= side:
+        yield f"{path}.training.augment.pad: must be less than the {side} pixels of an image, got {pad}"
     for name, method in methods.items():
         if known and method.loss and method.loss.name == "adp" and method.ensemble >= known.classes:
             most = f"at most {known.classes - 1} networks on {known.classes} classes"

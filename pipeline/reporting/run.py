@@ -69,7 +69,7 @@ class Run(NamedTuple):
 def read_run(path: Path) -> Run:
     if not path.is_file():
         raise ValueError(f"there is no {path}; run `dvc repro items`")
-    return run_from(yaml.safe_load(path.read_text()))
+    return run_from(yaml.safe_load(path.read_text(encoding="utf-8")))
 
 
 def run_from(item: dict[str, Any]) -> Run:

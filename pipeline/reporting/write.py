@@ -50,7 +50,7 @@ def write_hcp(run: Run, out: Path, cells: pd.DataFrame, published: pd.DataFrame)
     pd.concat(tables.values()).to_csv(out / "hcp.csv", index=False)
     statistics.to_csv(out / "hcp_statistics.csv", index=False)
     labels, names = names_in_markdown(run.labels), names_in_markdown(paper.names)
-    (out / "hcp.md").write_text("\n".join([*texts, statistics_markdown(statistics, labels, names)]))
+    (out / "hcp.md").write_text("\n".join([*texts, statistics_markdown(statistics, labels, names)]), encoding="utf-8")
 
 
 def write_pcl(
@@ -69,7 +69,7 @@ def write_pcl(
     pd.concat(tables.values()).to_csv(out / "pcl.csv", index=False)
     times.to_csv(out / "cost.csv", index=False)
     sweep_table(cells, paper, run.datasets).to_csv(out / "pcl_figure7.csv", index=False)
-    (out / "pcl.md").write_text("\n".join(text for _, text in sorted(texts.items())))
+    (out / "pcl.md").write_text("\n".join(text for _, text in sorted(texts.items())), encoding="utf-8")
 
 
 def write_verdict(run: Run, data: Path, metrics: Path, transfer: pd.DataFrame) -> None:

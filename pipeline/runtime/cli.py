@@ -2,22 +2,44 @@
 traceback and how long it took."""
 
 import argparse
+import io
 import json
 import os
 import shlex
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 TIMES = Path(".ckpt/times")  # the report sums them up
 LAUNCHED = ("train", "attack", "transfer", "planes", "cost")  # by PIPELINE_LAUNCH, where it is set
 
 
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """What the user can mend becomes one line on stderr and exit status 2: a ValueError or OSError, which is how the library
+    reports it, and errors of the machine. Ctrl-C is exit status 130."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a label that the terminal's encoding lacks must cost no result
+    try:
+        if sys.platform == "win32":
+            raise ValueError("Linux and macOS are supported; on Windows, use WSL")
+        yield
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        line = str(error) if isinstance(error, ValueError | OSError) else _of_the_machine(error)
+        if line is None or os.environ.get("PIPELINE_TRACEBACK"):
+            raise
+        print(f"error: {line} (PIPELINE_TRACEBACK=1 shows where)", file=sys.stderr)
+        sys.exit(2)
+
+
 def run_stage(main: Callable[..., None], **arguments: str) -> None:
-    """Parses `arguments` (name: help text) as positional ones and calls main(*values). A ValueError or OSError, which is how the
-    library reports what the user can mend, becomes one line on stderr and exit status 2."""
+    """Parses `arguments` (name: help text) as positional ones and calls main(*values) with one_line_errors."""
     script = Path(sys.argv[0]).stem
     parser = argparse.ArgumentParser(
         prog=f"python -m stages.{script}",
@@ -29,17 +51,22 @@ def run_stage(main: Callable[..., None], **arguments: str) -> None:
         parser.add_argument(name, help=help_text, type=int if name == "seed" else str)
     values = vars(parser.parse_args())
     start = time.monotonic()
-    try:
+    with one_line_errors():
         if script in LAUNCHED:
             launch(script, [str(value) for value in values.values()])
         main(*values.values())
-    except (ValueError, OSError) as error:
-        if os.environ.get("PIPELINE_TRACEBACK"):
-            raise
-        print(f"error: {error} (PIPELINE_TRACEBACK=1 shows where)", file=sys.stderr)
-        sys.exit(2)
     if os.environ.get("RANK", "0") == "0":  # of torchrun
         write_time(script, [str(value) for value in values.values()], time.monotonic() - start)
+
+
+def _of_the_machine(error: Exception) -> str | None:
+    """One line for memory that is full and for a GPU that this PyTorch has no kernels for; torch is not imported to know them."""
+    text = " ".join(str(error).split())
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text:
+        return f"out of memory: lower training.batch_size or evaluation.batch_size of the data set in params.yaml ({text[:150]})"
+    if "no kernel image is available" in text:
+        return "this PyTorch has no kernels for the GPU here: set compute.device to cpu, or install a build of PyTorch for the GPU"
+    return None
 
 
 def launch(script: str, values: list[str]) -> None:

@@ -43,7 +43,7 @@ def process_group() -> Iterator[None]:
 @contextmanager
 def silence() -> Iterator[None]:
     """No prints and no progress bars."""
-    with Path(os.devnull).open("w") as nothing, redirect_stdout(nothing), redirect_stderr(nothing):
+    with Path(os.devnull).open("w", encoding="utf-8") as nothing, redirect_stdout(nothing), redirect_stderr(nothing):
         yield
 
 
@@ -60,6 +60,15 @@ def rank() -> int:
 def is_main() -> bool:
     """Whether this is the rank that writes files, tracks and prints. What is kept must be known to all: they go on from it."""
     return rank() == 0
+
+
+def from_main(value: str) -> str:
+    """That of the first rank, for all."""
+    if world_size() == 1:
+        return value
+    values = [value]
+    dist.broadcast_object_list(values, device=torch.device("cpu"))
+    return values[0]
 
 
 def part_sizes(count: int) -> list[int]:

@@ -34,8 +34,3 @@ def content_key(inputs: Iterable[str | Path], *further: object) -> str:
     to it."""
     parts = [*map(file_digest, inputs), *map(str, further)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
-
-
-def kept_work(stage: str, *item: object) -> Path:
-    """Where a killed run of an item leaves what it has done: .ckpt of the repository, for copies of it too (queued experiments)."""
-    return Path(os.environ.get("DVC_ROOT", "."), ".ckpt", "-".join([stage, *map(str, item)]))

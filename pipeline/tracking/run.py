@@ -141,7 +141,7 @@ def _records(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
     found = []
     for path in (path for pattern in RECORDS for path in folder.glob(pattern)):
         try:
-            record = json.loads(path.read_text())
+            record = json.loads(path.read_text(encoding="utf-8"))
             found.append((record["trained"] is not None, path.stat().st_mtime, path, record))
         except (ValueError, KeyError, TypeError):
             print(f"not a record of a run: {path}", file=sys.stderr, flush=True)

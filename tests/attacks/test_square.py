@@ -238,6 +238,16 @@ def test_an_l2_step_moves_mass_between_two_windows_and_keeps_the_norm() -> None:
     assert len({tuple(image.nonzero()[0].tolist()) for image in changed}) > 10  # and elsewhere in each image
 
 
+def test_what_an_l2_step_has_left_of_eps_goes_to_all_channels_alike() -> None:
+    """Two channels with a third and a sixth of eps^2: each gets a quarter, half of what is unused."""
+    x = torch.full((1, 2, 8, 8), 0.5, dtype=torch.float64)
+    eps, directions = 0.3, torch.ones(1, 2, 8, 8, dtype=torch.float64) / 8
+    share = torch.tensor([1 / 3, 1 / 6], dtype=torch.float64)
+    start = x + eps * share.sqrt()[None, :, None, None] * directions
+    best = room._moved_mass(start, x, eps, 0.2, seeded(1))
+    torch.testing.assert_close((best - x).square().sum((2, 3))[0] / eps**2, share + 1 / 4)
+
+
 def test_linf_changes_one_square_of_one_colour_per_channel() -> None:
     x = torch.full((300, 2, 8, 8), 0.5)
     best = room._stripes(x, 0.1, seeded())

@@ -268,6 +268,16 @@ def test_the_libraries_are_set_to_our_strength(library: str, attack: str, task: 
         assert torch.isclose(ours[standing], theirs[standing], atol=1e-5).double().mean() > 0.99  # a sign may fall either way
 
 
+def test_the_authors_autoattack_leaves_as_many(task: peers.Task) -> None:
+    if peers.lacking("official"):  # not on the package index
+        pytest.skip("the authors' code is not installed, see docs/autoattack.md")
+    parts = load_params(ROOT / "params.yaml").autoattack["standard"]
+    task = task._replace(eps=0.12, x=task.x[:40], y=task.y[:40])
+    counts = [peers.left(task, x_adv) for x_adv in (autoattack.ours(task, parts), autoattack.official_standard(task))]
+    assert counts[0] == pytest.approx(counts[1], abs=1)
+    assert 2 < counts[1] < 38
+
+
 def test_what_foolbox_s_cw_does_not_break_is_put_back(task: peers.Task) -> None:
     options = {"binary_search_steps": 1, "steps": 2, "learning_rate": 1e-6, "confidence": 0.0}
     right = task.model(task.x).argmax(1) == task.y

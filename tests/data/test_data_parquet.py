@@ -15,9 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT
 from PIL import Image
+from pydantic import ValidationError
 
 from pipeline.data.parquet_files import parquet
+from pipeline.data.sources import SOURCES
 from pipeline.data.splits import channel_statistics
+from pipeline.params.choices import SourceChoice, problems_of
 
 REAL = ROOT / ".." / "shared" / "data"
 AUTO: dict[str, Any] = {"image_column": None, "label_column": None, "sha256sums": None}
@@ -49,7 +52,7 @@ def write_parquet(path: Path, encoded: list[Any], labels: dict[str, Any], names:
 @pytest.fixture
 def cifar100(tmp_path: Path) -> Path:
     for split in ("train", "test"):
-        columns = {"fine_label": LABELS, "coarse_label": LABELS * 0}
+        columns = {"fine_label": LABELS, "coarse_label": LABELS // 2}
         path = tmp_path / f"{split}-00000-of-00001.parquet"
         write_parquet(path, [encode(x, "WEBP") for x in RGB], columns, ["apple", "bear", "crab"])
     return tmp_path
@@ -68,7 +71,7 @@ def test_cifar100_layout(cifar100: Path) -> None:
         np.testing.assert_array_equal(train.labels, LABELS)
         assert classes == ["apple", "bear", "crab"]
     coarse = parquet(train=str(cifar100), test=str(cifar100), **AUTO | {"label_column": "coarse_label"})
-    assert coarse[2] == ["0"]  # the schema names only the classes of fine_label
+    assert coarse[2] == ["0", "1"]  # the schema names only the classes of fine_label
 
 
 def test_torch_is_not_imported(cifar100: Path) -> None:
@@ -141,11 +144,10 @@ def test_columns_that_are_not_there(cifar100: Path) -> None:
 @pytest.mark.parametrize(
     ("bad", "match"),
     [
-        ({"encoded": b"no image"}, "row 7: the image cannot be decoded"),
-        ({"encoded": encode(RGB[0])[:900]}, "row 7: the image cannot be decoded"),
+        ({"encoded": b"no image"}, "row 7: cannot identify image file"),
+        ({"encoded": encode(RGB[0])[:900]}, "row 7: image file is truncated"),
         ({"encoded": None}, "row 7: holds no image bytes"),
-        ({"encoded": encode(RGB[0][:, :16])}, r"row 7: .*\(3, 16, 32\), those before \(3, 32, 32\)"),
-        ({"encoded": encode(RGB[0][0])}, r"row 7: .*\(1, 32, 32\)"),
+        ({"encoded": encode(RGB[0][:, :16])}, r"row 7 is 32x16, .*row 0 32x32: all images must have one size; set `size`"),
         ({"label": 3}, r"row 7: label is 3, must be in 0\.\.2"),
         ({"label": -1}, "row 7: label is -1"),
         ({"label": None}, "row 7: label is None"),
@@ -157,6 +159,64 @@ def test_a_bad_row_is_named(tmp_path: Path, bad: dict[str, Any], match: str) -> 
     encoded[7], labels[7] = bad.get("encoded", encoded[7]), bad.get("label", labels[7])
     write_parquet(tmp_path / "train-0.parquet", encoded, {"label": labels}, ["a", "b", "c"])
     refuses(tmp_path, rf"train-0\.parquet, {match}")
+
+
+def test_names_of_classes_that_do_not_fit_the_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def write(split: str, labels: np.ndarray, names: list[str]) -> None:
+        write_parquet(tmp_path / f"{split}-0.parquet", [encode(x) for x in RGB], {"label": labels}, names)
+
+    for split in ("train", "test"):
+        write(split, LABELS, ["a", "b", "a"])
+    refuses(tmp_path, "several classes are called a: give each its own name")
+    for split in ("train", "test"):
+        write(split, LABELS % 2, ["a", "b", "猫"])
+    assert parquet(train=str(tmp_path), test=str(tmp_path), **AUTO)[2] == ["a", "b", "猫"]
+    assert "no image at all of 猫" in capsys.readouterr().err
+    write("test", LABELS, ["a", "b", "猫"])
+    refuses(tmp_path, "no image in train, but in test, of 猫")
+
+
+def test_all_bad_rows_of_both_splits_are_named_at_once(tmp_path: Path) -> None:
+    for split, bad in {"train": (2, 9), "test": (4,)}.items():
+        encoded = [b"no image" if i in bad else encode(x) for i, x in enumerate(RGB)]
+        write_parquet(tmp_path / f"{split}-0.parquet", encoded, {"label": LABELS}, ["a", "b", "c"])
+    refuses(tmp_path, r"^3 of 24 images cannot be decoded.*train-0\.parquet, row 2: .*train-0.*row 9: .*test-0\.parquet, row 4: ")
+
+
+def test_grey_and_colour_in_one_set(tmp_path: Path) -> None:
+    encoded = [encode(RGB[0][0]), encode(RGB[1])]  # grey first, so that what was read turns to colour
+    write_parquet(tmp_path / "train-0.parquet", encoded, {"label": [0, 1]}, ["a", "b"])
+    write_parquet(tmp_path / "test-0.parquet", encoded[:1], {"label": [0]}, ["a", "b"])
+    train, test, _ = parquet(train=str(tmp_path), test=str(tmp_path), **AUTO)
+    np.testing.assert_array_equal(train.images, [[RGB[0][0]] * 3, RGB[1]])
+    np.testing.assert_array_equal(test.images, [[RGB[0][0]] * 3])
+    grey = parquet(train=str(tmp_path), test=str(tmp_path), channels=1, size=8, **AUTO)[0].images
+    pil = Image.fromarray(RGB[1].transpose(1, 2, 0)).convert("L").resize((8, 8), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(grey[1, 0], np.asarray(pil))
+
+
+STRUCT = [("bytes", pa.binary_view()), ("path", pa.string_view())]
+
+
+@pytest.mark.parametrize(
+    ("images", "labels"),
+    [
+        (lambda encoded: pa.array(encoded, pa.binary_view()), lambda values: pa.array(values, pa.uint8())),
+        (lambda encoded: pa.array(encoded, pa.large_binary()), lambda values: pa.array(values, pa.int16())),
+        (lambda encoded: pa.array(encoded).dictionary_encode(), lambda values: pa.array(values).dictionary_encode()),
+        (lambda encoded: pa.array([{"bytes": b, "path": "x"} for b in encoded], pa.struct(STRUCT)), pa.array),
+        (lambda encoded: pa.StructArray.from_arrays([pa.array(encoded).dictionary_encode()], ["bytes"]), pa.array),
+    ],
+    ids=["view", "large", "dictionary", "struct of views", "struct of a dictionary"],
+)
+def test_arrow_types(tmp_path: Path, images: Any, labels: Any) -> None:
+    table = pa.table({"image": images([encode(x) for x in GREY]), "label": labels(LABELS.tolist())})
+    for split in ("train", "test"):
+        groups = {} if table.schema.field("image").type == pa.struct(STRUCT) else {"row_group_size": 5}  # Arrow cannot write that
+        pq.write_table(table, tmp_path / f"{split}-0.parquet", **groups)
+    train = parquet(train=str(tmp_path), test=str(tmp_path), **AUTO)[0]
+    np.testing.assert_array_equal(train.images, GREY[:, None])
+    np.testing.assert_array_equal(train.labels, LABELS)
 
 
 def test_labels_with_gaps_and_other_names(tmp_path: Path) -> None:
@@ -199,3 +259,17 @@ def test_published_mean_and_std(folder: str, first: str, mean: list[float], std:
     assert len(train.labels) == (50000 if folder == "cifar10" else 60000)
     assert len(test.labels) == 10000
     assert (classes[0], len(classes)) == (first, 10)
+
+
+def test_params_may_say_size_and_channels_and_need_not() -> None:
+    def problems(**more: Any) -> str:
+        options = {"name": "parquet", "train": "a", "test": "b", **AUTO, **more}
+        try:
+            SourceChoice.model_validate(options, context={"sources": SOURCES})
+        except ValidationError as error:
+            return "; ".join(problems_of(error))
+        return ""
+
+    assert problems() == problems(size=32, channels=1) == problems(size=None, channels=None) == ""
+    assert "channels" in problems(channels=2)
+    assert "size" in problems(size=0)

@@ -5,6 +5,7 @@ import hashlib
 import http.server
 import io
 import pickle
+import socket
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from scipy.io import savemat
 from sklearn.datasets import load_digits
 from torchvision import datasets
 
+from pipeline.data import downloads
 from pipeline.data.digits import sklearn_digits
 from pipeline.data.image_folders import image_folder
 from pipeline.data.torchvision_sets import torchvision
@@ -122,9 +124,21 @@ def test_cifar_is_downloaded_checked_and_then_read_from_the_folder(cifar10: Path
     np.testing.assert_array_equal(test.images, RGB[6:])
     assert classes == ["plane", "car", "bird"]
     cifar10.unlink()  # from here on nothing can be downloaded
-    (folder / "cifar-10-batches-py" / "data_batch_2").write_bytes(b"damaged")  # unpacked again from the archive
+    assert files_in(folder) == [cifar10.name]
     again, _, _ = torchvision(dataset="CIFAR10", folder=str(folder))
     np.testing.assert_array_equal(again.images, train.images)
+
+
+def test_cifar_unpacked_without_its_archive_is_read_if_its_checksums_are_right(cifar10: Path, tmp_path: Path) -> None:
+    with tarfile.open(cifar10) as tar:
+        tar.extractall(tmp_path / "raw", filter="data")
+    cifar10.unlink()
+    before = files_in(tmp_path / "raw")
+    np.testing.assert_array_equal(torchvision(dataset="CIFAR10", folder=str(tmp_path / "raw"))[0].images, RGB[1:6])
+    assert files_in(tmp_path / "raw") == before
+    (tmp_path / "raw" / "cifar-10-batches-py" / "data_batch_2").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match="could not get CIFAR10"):
+        torchvision(dataset="CIFAR10", folder=str(tmp_path / "raw"))
 
 
 def test_a_download_that_was_cut_off_is_removed(cifar10: Path, tmp_path: Path) -> None:
@@ -154,21 +168,63 @@ def test_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("mnist")
-def test_mnist_is_unpacked_again_where_a_run_left_it_half_written(tmp_path: Path) -> None:
+def test_mnist_is_read_from_its_archives_and_from_nothing_that_lies_unpacked_beside_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "raw"
     train, test, classes = torchvision(dataset="MNIST", folder=str(folder))
     np.testing.assert_array_equal(train.images, GREY[:8, None])
     np.testing.assert_array_equal(test.labels, LABELS[8:])
     assert classes[9] == "9 - nine"
-    unpacked = folder / "MNIST" / "raw" / "train-images-idx3-ubyte"
-    whole = unpacked.read_bytes()
-    unpacked.write_bytes(whole[:-1] + bytes([whole[-1] ^ 255]))  # the same length: only the archive tells
+    raw = folder / "MNIST" / "raw"
+    assert {path.suffix for path in raw.iterdir()} == {".gz"}
+    monkeypatch.setattr(datasets.MNIST, "mirrors", ["http://127.0.0.1:1/"])
+    for archive in list(raw.iterdir()):  # whole, but for the last pixel, which no checksum tells
+        content = gzip.decompress(archive.read_bytes())
+        archive.with_suffix("").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    before = {path: path.read_bytes() for path in raw.iterdir()}
     np.testing.assert_array_equal(torchvision(dataset="MNIST", folder=str(folder))[0].images, train.images)
-    for archive in unpacked.parent.glob("*.gz"):
+    assert {path: path.read_bytes() for path in raw.iterdir()} == before  # a shared folder is only read
+    for archive in raw.glob("*.gz"):
         archive.unlink()
-    unpacked.write_bytes(whole[:-100])
-    with pytest.raises(ValueError, match="delete what is unpacked there if it is damaged"):
+    with pytest.raises(ValueError, match="what is unpacked beside them has no checksum and is not used"):
         torchvision(dataset="MNIST", folder=str(folder))
+
+
+@pytest.mark.usefixtures("mnist")
+def test_the_second_mirror_is_asked_where_the_first_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.MNIST, "mirrors", ["http://127.0.0.1:1/", *datasets.MNIST.mirrors])
+    assert len(torchvision(dataset="MNIST", folder=str(tmp_path / "raw"))[0].labels) == 8
+
+
+def test_a_download_that_stalls_ends_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(downloads, "TIMEOUT", 0.5)
+    monkeypatch.setenv("no_proxy", "*")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            with server.accept()[0] as connection:
+                connection.recv(4096)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 1000)
+                connection.recv(4096)  # until the other side gives up
+
+        threading.Thread(target=answer, daemon=True).start()
+        monkeypatch.setattr(datasets.CIFAR10, "url", f"http://127.0.0.1:{server.getsockname()[1]}/cifar-10-python.tar.gz")
+        with pytest.raises(ValueError, match=r"could not get CIFAR10 .*timed out"):
+            torchvision(dataset="CIFAR10", folder=str(tmp_path / "raw"))
+    assert list((tmp_path / "raw").iterdir()) == []
+    assert socket.getdefaulttimeout() is None
+
+
+def test_a_download_that_is_interrupted_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(url: str, folder: str, name: str) -> None:
+        Path(folder, name).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("torchvision.datasets.utils.download_url", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        torchvision(dataset="SVHN", folder=str(tmp_path / "raw"))
+    assert list((tmp_path / "raw").iterdir()) == []
 
 
 def test_svhn_calls_the_digit_0_label_0(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,9 +276,9 @@ def test_image_folder_errors(tmp_path: Path) -> None:
     Image.fromarray(GREY[0]).save(bad)
     refuses("01.png is 28x28, .*00.png 32x32: .*set `size`")
     bad.write_bytes(bad.read_bytes()[:300])
-    refuses("01.png cannot be decoded")
+    refuses("1 of 24 images cannot be decoded.*01.png: image file is truncated")
     for path in (tmp_path / "train" / "b").iterdir():
         path.unlink()
-    refuses("no valid file for the classes b")
+    refuses("train: no image of b: add some")
     (tmp_path / "train" / "b").rmdir()
     refuses("only one of them has b")

@@ -11,7 +11,7 @@ from conftest import ROOT
 from pipeline.attacks.bim import bim
 from pipeline.attacks.objective import joint
 from pipeline.data.image_set import ImageSet, Splits
-from pipeline.jobs.learner import build_network, load_model, new_learner, recipe_adversary
+from pipeline.jobs.learner import build_network, load_model, new_learner, recipe_adversary, validation
 from pipeline.params.items import Recipe
 from pipeline.params.lookups import LOOKUPS
 from pipeline.params.resolve import recipe
@@ -41,6 +41,18 @@ def model_file(path: Path, method: str) -> Learner:
     used = {"classes": 4, "channels": 1, "recipe": own.model_dump(mode="json")}
     save_state(path, {"network": made.network.state_dict(), "criterion": made.criterion.state_dict(), "params": used})
     return made
+
+
+def test_the_epoch_is_chosen_by_the_validation_split_and_by_no_other() -> None:
+    """All that the model answers is right on validation, and wrong on the images of training and test."""
+    own, made = learner("softmax_fs")
+    rng = np.random.default_rng(1)
+    images = [rng.integers(0, 256, (12, 1, 8, 8), dtype=np.uint8) for _ in range(3)]
+    with torch.no_grad():
+        answers = [made.network.eval()(torch.from_numpy(part) / 255).argmax(1).numpy() for part in images]
+    train, right, test = (ImageSet(x, (y + wrong) % 4) for x, y, wrong in zip(images, answers, (1, 0, 1), strict=True))
+    known = splits()
+    assert validation(made, own, Splits(train, right, test, known.classes, known.mean, known.std))() == {"validation_accuracy": 100}
 
 
 @pytest.mark.parametrize("method", ["softmax_fs", "hcp", "adp", "atda", "pcl_auxiliary", "vgg", "hcp_trades"])

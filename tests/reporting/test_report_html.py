@@ -134,7 +134,7 @@ def test_the_page_needs_nothing_but_itself(text: str, page: Tags) -> None:
         assert tag not in ("iframe", "object", "embed", "base", "video")
     assert not re.search(r"@import|url\(|https?://", text)
     images = [attributes["src"] or "" for tag, attributes in page.tags if tag == "img"]
-    assert len(images) == METHODS + 8
+    assert len(images) == METHODS + 9
     for image in images:
         with Image.open(BytesIO(base64.b64decode(image.split(",", 1)[1]))) as opened:
             opened.load()

@@ -272,6 +272,10 @@ def test_an_epoch_gives_every_image_once_with_its_label() -> None:
     assert to_float(torch.tensor([0, 255], dtype=torch.uint8)).tolist() == [0.0, 1.0]
 
 
+def test_white_is_one_and_black_is_nought() -> None:
+    assert to_float(torch.tensor([0, 51, 255], dtype=torch.uint8)).tolist() == pytest.approx([0.0, 0.2, 1.0])
+
+
 def test_loading_a_checkpoint_executes_nothing(tmp_path: Path) -> None:
     class Touch:
         def __reduce__(self) -> tuple[object, tuple[Path]]:

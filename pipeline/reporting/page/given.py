@@ -27,7 +27,7 @@ LEVELS = {"ok": "", "note": "**note**", "stop": "**taken as it is (--force)**"}
 def write_report(out: Path) -> str:
     """out: the folder with outcomes.parquet, checks.json, examples.npz and features.npz. Writes report.md, report.html and the
     card's picture there; returns the verdict in a line."""
-    content = json.loads((out / "checks.json").read_text())
+    content = json.loads((out / "checks.json").read_text(encoding="utf-8"))
     about = content["about"]
     run = described(about)
     (dataset,) = run.datasets
@@ -43,8 +43,8 @@ def write_report(out: Path) -> str:
         found = verdicts(tables["verdict"], read_table(metrics / "tables/verdict_status.csv"), {dataset: about["eps"]})
         found = [verdict._replace(norm=NORMS[about["norm"]]) for verdict in found]
     page = page_of(about, content["findings"], run, found, tables)
-    (out / "report.md").write_text(report_markdown(page))
-    (out / "report.html").write_text(Page(out).render(page))
+    (out / "report.md").write_text(report_markdown(page), encoding="utf-8")
+    (out / "report.html").write_text(Page(out).render(page), encoding="utf-8")
     return in_a_line(found[0], out)
 
 

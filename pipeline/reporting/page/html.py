@@ -67,7 +67,7 @@ class Page:
             loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
         )
         environment.filters["markdown"] = self.markdown
-        style = Markup((HERE / "page.css").read_text())
+        style = Markup((HERE / "page.css").read_text(encoding="utf-8"))
         environment.filters["anchor"] = anchor
         named = {"columns": COLUMNS, "symbols": SYMBOLS, "meanings": STATUSES, "heading": heading, "caption": caption, "lead": lead}
         return environment.get_template("page.html.j2").render(report=report, style=style, **named) + "\n"

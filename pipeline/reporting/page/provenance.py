@@ -48,7 +48,7 @@ def versions_text() -> str:
 def cpu_text() -> str:
     """Model, cores and memory."""
     try:
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), flags=re.MULTILINE)
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), flags=re.MULTILINE)
     except OSError:
         found = None
     model = found[1] if found else platform.processor() or platform.machine()
@@ -80,7 +80,7 @@ def public_params(text: str) -> str:
 
 def times_table(folder: Path) -> str:
     """folder: .ckpt/times, a JSON file for each stage item that ran here (pipeline/runtime/cli.py). Sums by stage."""
-    rows = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    rows = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
     if not rows:
         return "No times: no stage left its own on this machine, as when all results come from a cache."
     times = pd.DataFrame(rows).groupby("stage")["seconds"].agg(["size", "sum", "max"]).sort_values("sum", ascending=False)

@@ -21,6 +21,13 @@ from pipeline.reporting.run import Run
 from pipeline.reporting.verdict.lines import SYMBOLS, Line, Verdict, verdict_markdown, verdicts
 from pipeline.reporting.verdict.prototypes import prototypes_markdown
 
+OVERVIEW = {
+    "overview.png": (
+        "What the strongest l-inf attack of the papers leaves by their own account (on CIFAR-10, where they do not have the data "
+        "set), what the strongest of the same attacks leaves here, and what AutoAttack leaves. A dark line joins what the two "
+        "papers say of one method."
+    ),
+}
 HCP_FIGURES = {
     "hcp_figure2.png": (
         "HCP figure 2: noise of the unbounded attack, per image. Box: quartiles, whiskers: 5 and 95 %, line: median, diamond: "
@@ -151,8 +158,8 @@ def findings_part(paper: str, findings: list[Finding]) -> str:
     return "\n\n".join(parts)
 
 
-def figures_part(metrics: Path, paper: str, figures: dict[str, str]) -> str:
-    parts = [f"## {paper}: figures"]
+def figures_part(metrics: Path, title: str, figures: dict[str, str]) -> str:
+    parts = [f"## {title}"]
     for name, text in figures.items():
         if (metrics / "figures" / name).is_file():
             parts += [f"![{text}](figures/{name})", f"*{text}*"]
@@ -206,14 +213,15 @@ def report(run: Run, metrics: Path, data: Path, params_text: str, times: Path) -
     of_models["verdict"] = read_table(tables / "verdict.csv")
     headline_eps = {name: own.headline_eps for name, own in run.datasets.items()}
     found = verdicts(of_models["verdict"], read_table(tables / "verdict_status.csv"), headline_eps)
-    hcp, pcl = ((tables / f"{paper}.md").read_text().rstrip() for paper in ("hcp", "pcl"))
+    hcp, pcl = ((tables / f"{paper}.md").read_text(encoding="utf-8").rstrip() for paper in ("hcp", "pcl"))
     misprints = misprints_part(statistics, published)
     sections = [
+        Section("overview", "Published and measured", [figures_part(metrics, "Published and measured", OVERVIEW)]),
         models_section(found, of_models),
         findings_section(run, tables, published),
         Section("prototypes", "Prototypes", [prototypes_markdown(read_table(tables / "prototypes.csv"))]),
-        Section("hcp", "HCP paper", [hcp, figures_part(metrics, "HCP", HCP_FIGURES)]),
-        Section("pcl", "PCL paper", [pcl, figures_part(metrics, "PCL", PCL_FIGURES), misprints]),
+        Section("hcp", "HCP paper", [hcp, figures_part(metrics, "HCP: figures", HCP_FIGURES)]),
+        Section("pcl", "PCL paper", [pcl, figures_part(metrics, "PCL: figures", PCL_FIGURES), misprints]),
         made_section(run.seeds, params_text, times),
     ]
     sentence = (

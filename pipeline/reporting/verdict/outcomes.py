@@ -102,5 +102,5 @@ def second_versions(parts: pd.DataFrame) -> dict[tuple[str, str], str]:
 
 def load_checks(folder: Path, dataset: str, method: str, seed: int) -> dict[str, float]:
     """checks.json, measured on the model."""
-    values: dict[str, float] = json.loads(verdict_file(folder, dataset, method, seed, "checks.json").read_text())
+    values: dict[str, float] = json.loads(verdict_file(folder, dataset, method, seed, "checks.json").read_text(encoding="utf-8"))
     return values

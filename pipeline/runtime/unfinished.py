@@ -1,0 +1,67 @@
+"""What an item has done so far, kept for the run after a kill."""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from pipeline.runtime.distributed import from_main, is_main
+
+
+@contextmanager
+def unfinished_work(stage: str, *item: object, key: str) -> Iterator[Path]:
+    """A folder for unfinished work: the one that a killed run with the same `key` has left. It is below .ckpt of the repository,
+    also for copies of it (queued experiments). Where another process runs the same item at the same time, this process gets a
+    folder of its own. The folder is locked by the operating system, which frees the lock of a killed process.
+
+    When the block ends well the folder is removed, and those of other keys that nobody works in."""
+    place = Path(os.environ.get("DVC_ROOT", "."), ".ckpt", "-".join([stage, *map(str, item)]))
+    lock, name = None, key
+    if is_main():
+        lock = _locked(place / name)
+        if lock is None:
+            name = f"{key}-{os.getpid()}"
+            lock = _locked(place / name)
+    try:
+        yield place / from_main(name)
+        if is_main():
+            shutil.rmtree(place / name, ignore_errors=True)
+            _remove_abandoned(place)
+    finally:
+        if lock is not None:
+            lock.close()
+
+
+def _locked(folder: Path) -> IO[str] | None:
+    """The open lock file of the folder, which is made where it is missing; None where another process holds the lock."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            file = (folder / "lock").open("w")
+        except FileNotFoundError:  # removed just now by the run that had it
+            continue
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(file.fileno()), (folder / "lock").stat()):
+                return file
+        except BlockingIOError:
+            file.close()
+            return None
+        except FileNotFoundError:  # likewise
+            pass
+        except OSError:
+            return file  # a file system without locks
+        file.close()
+
+
+def _remove_abandoned(place: Path) -> None:
+    for folder in place.iterdir() if place.is_dir() else ():
+        lock = _locked(folder) if folder.is_dir() else None
+        if lock is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+            lock.close()
+    if place.is_dir() and not any(place.iterdir()):
+        shutil.rmtree(place, ignore_errors=True)

@@ -1,0 +1,43 @@
+"""The picture of what was published and what is left: the right value of each method, and of the right data set."""
+
+import pandas as pd
+import pytest
+
+from pipeline.reporting.published import load_published
+from pipeline.reporting.verdict.overview import overview_figure, overview_table, strongest_published
+
+VALUES = {"clean": 98.0, "fgsm": 60.0, "pgd": 40.0, "autoattack": 35.0, "robust": 34.0}
+
+
+def verdicts(dataset: str, *methods: str) -> pd.DataFrame:
+    rows = [
+        {"dataset": dataset, "method": method, "label": method.upper(), "attack": attack, "measured": value, "chance": 10.0}
+        for method in methods
+        for attack, value in VALUES.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_published_is_what_the_strongest_attack_leaves_at_the_largest_eps() -> None:
+    """By hand from the papers: pcl table 3 on CIFAR-10, PGD 46.7 and BIM 46.0; hcp table 2, BIM 55.51; SM by both, 0.00 and 0."""
+    found = strongest_published(load_published()).set_index(["dataset", "key"])
+    assert found.loc[("cifar10", "pcl_at_pgd"), ["eps", "least", "most"]].tolist() == [0.03, 46.0, 46.0]
+    assert found.loc[("cifar10", "hcp"), ["eps", "least", "most"]].tolist() == [0.03, 55.51, 55.51]
+    assert found.loc[("cifar10", "softmax_fs"), ["eps", "least", "most"]].tolist() == [0.03, 0.0, 0.0]
+    assert found.loc[("mnist", "pcl_deep"), "eps"] == 0.3
+
+
+@pytest.mark.parametrize(("dataset", "source"), [("digits", "cifar10"), ("cifar10", "cifar10"), ("mnist", "mnist")])
+def test_a_data_set_of_the_papers_is_compared_with_itself(dataset: str, source: str) -> None:
+    keys = {"softmax_fs": "softmax_fs", "mine": "", "deep": "pcl_deep"}
+    table = overview_table(verdicts(dataset, *keys), strongest_published(load_published()), keys)
+    assert table["label"].tolist() == ["SOFTMAX_FS", "DEEP"]  # nothing is published of the other
+    assert set(table["source"]) == {source}
+    assert (table["measured"] == VALUES["pgd"]).all()
+    assert (table["autoattack"] == VALUES["autoattack"]).all()
+
+
+def test_a_run_without_a_published_method_has_a_picture_that_says_so() -> None:
+    table = overview_table(verdicts("digits", "mine"), strongest_published(load_published()), {"mine": ""})
+    figure = overview_figure(table, {"digits": 0.1})
+    assert "No method" in figure.texts[0].get_text()
