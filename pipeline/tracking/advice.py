@@ -10,7 +10,10 @@ ADVICE = (  # what MLflow and SQLAlchemy say: what to do
     (r"state is deleted|deleted experiment", "`mlflow experiments restore` brings it back, or name another tracking.experiment"),
     (r"database is locked|file lock", "another process writes to it; wait for that one"),
     (r"not a database|malformed|no such (table|column)", f"the file is damaged or none of MLflow's: move it away; {ANEW}"),
-    (r"unable to open|readonly|read-only|Permission denied|Not a directory", "its folder must be there and may be written to"),
+    (
+        r"unable to open|readonly|[Rr]ead-only|Permission denied|Not a directory|File exists",
+        "its folder must be there and may be written to",
+    ),
     (r"Connection|timed out|Max retries|API request to", "is the server of tracking.uri up, and the address right?"),
 )
 SHORTENED = 120  # characters of a message that is followed by advice

@@ -112,7 +112,8 @@ def sync(settings: Settings, folder: Path) -> int:
     if not settings.enabled:
         return 0
     store = open_store(settings)
-    there = {run.data.tags.get("key", ""): run.data.tags for run in reversed(store.runs(deleted=True))}  # the newest counts
+    with store_errors():
+        there = {run.data.tags.get("key", ""): run.data.tags for run in reversed(store.runs(deleted=True))}  # the newest counts
     missing = [(path, record) for path, record in _records(folder) if not is_recorded(record, there.get(run_key(record), {}))]
     failed = 0
     for path, record in missing:
@@ -129,11 +130,20 @@ def sync(settings: Settings, folder: Path) -> int:
     return len(missing)
 
 
-def open_store(settings: Settings) -> Store:
+@contextmanager
+def store_errors() -> Iterator[None]:
+    """Whatever a store raises becomes a ValueError of one line."""
     try:
-        return Store(settings)
+        yield
     except Exception as error:
         raise ValueError(f"the MLflow store fails ({reason(error)})") from None
+
+
+def open_store(settings: Settings) -> Store:
+    with store_errors():
+        store = Store(settings)
+        store.runs("attributes.run_name = ''")  # tables that cannot be read show here
+    return store
 
 
 def _records(folder: Path) -> list[tuple[Path, dict[str, Any]]]:

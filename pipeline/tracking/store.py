@@ -98,7 +98,8 @@ class Store:
 def _own_artifacts(settings: Settings) -> str | None:
     """Where the database of this folder keeps an experiment's files, as a URI; None for another store, which decides itself."""
     own = store_uri(settings.uri) == own_uri()
-    return f"{STORE.resolve().as_uri()}/artifacts/{quote(settings.experiment, safe='')}" if own else None
+    folder = re.sub(r"[^\w-]", "_", settings.experiment)  # MLflow undoes quoting: no .. leads out of it
+    return f"{STORE.resolve().as_uri()}/artifacts/{quote(folder)}" if own else None
 
 
 def _check_place(place: str, own: str) -> None:
