@@ -25,6 +25,12 @@ def with_schema(path: Path, version: str) -> str:
     return f"sqlite:///{path}/{version}.db"
 
 
+def deleted(path: Path) -> str:
+    store = Store(SETTINGS._replace(experiment="deleted too"))
+    store.client.delete_experiment(store.experiment_id)
+    return ""
+
+
 ADVICE = {
     "file store": "set tracking.uri to '' or sqlite:///FILE; `python -m stages.sync` then records all runs in a new one",
     "deleted experiment": "`mlflow experiments restore` brings it back, or name another tracking.experiment",
@@ -35,10 +41,13 @@ ADVICE = {
 }
 
 
+MADE = {**FAILURES, "deleted experiment": deleted}
+
+
 @pytest.mark.parametrize("failure", ADVICE)
 def test_what_to_do_stands_in_the_line(failure: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     Store(SETTINGS)
-    settings = Settings(enabled=True, uri=FAILURES[failure](tmp_path), experiment="deleted")
+    settings = Settings(enabled=True, uri=MADE[failure](tmp_path), experiment="deleted too")
     capfd.readouterr()
     train("advice/at/0", "v1", below=tmp_path, settings=settings)
     (line,) = capfd.readouterr().err.splitlines()
