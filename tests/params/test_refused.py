@@ -2,6 +2,7 @@
 
 import json
 import random
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -199,6 +200,15 @@ def test_a_wrong_tracking_block_is_named(tmp_path: Path, text: str, said: str) -
     with pytest.raises(ParamsError) as error:
         read_tracking(tmp_path / "params.yaml")
     assert said in str(error.value)
+
+
+@pytest.mark.parametrize("root", ["$(touch made)", "`touch made`", "a; touch made;", "a b", 'a"; touch made; "'])
+def test_the_stage_that_checks_root_does_not_run_it(root: str, tmp_path: Path) -> None:
+    """The shell has root before params.yaml is checked; every other stage comes after that one."""
+    command = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["items"]["cmd"]
+    shown = command.replace("${root}", root).replace("python -m stages.items", "printenv PYTHONPATH")
+    assert subprocess.check_output(["bash", "-c", shown], cwd=tmp_path, text=True) == f"{root}\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_memory_is_that_of_the_weights_their_gradients_and_momentum() -> None:
