@@ -32,7 +32,15 @@ def crop_and_flip(images: Tensor, generator: Generator, *, pad: int, flip: bool)
 def training_batches(
     images: Tensor, labels: Tensor, generator: Generator, *, batch_size: int, pad: int, flip: bool
 ) -> Iterator[Batch]:
-    """One epoch in random order, augmented. images: (N, C, H, W) uint8, labels: (N,); `generator` on their device."""
-    for index in torch.randperm(len(images), generator=generator, device=images.device).split(batch_size):
+    """One epoch in random order, augmented. images: (N, C, H, W) uint8, labels: (N,); `generator` on their device. A last image
+    that is left alone goes with the batch before it: batch norm learns nothing from one. Raises ValueError for a `pad` that moves
+    all of an image out of sight."""
+    if pad >= min(images.shape[2:]):
+        raise ValueError(f"training.augment.pad: must be less than the {min(images.shape[2:])} pixels of an image, got {pad}")
+    order = torch.randperm(len(images), generator=generator, device=images.device)
+    sizes = [min(batch_size, len(order) - start) for start in range(0, len(order), batch_size)]
+    if len(sizes) > 1 and sizes[-1] == 1:
+        sizes[-2:] = [sizes[-2] + 1]
+    for index in order.split(sizes):
         batch = images[index]
         yield to_float(crop_and_flip(batch, generator, pad=pad, flip=flip) if pad or flip else batch), labels[index]

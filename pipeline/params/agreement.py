@@ -9,13 +9,20 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.params.sizes import size_problems
+from pipeline.params.values import CLOSE
+
 if TYPE_CHECKING:
     from pipeline.params.schema import Dataset, Method, Params
 
 PUBLISHED = Path(__file__).parents[1] / "reporting/published.csv"
+PAPERS = ("fgsm", "bim", "mim")  # besides pgd, which stages run: attacks whose rows stand beside the papers'
 RESERVED = (  # what outcomes and tables call other things
-    *("clean", "noise", "noise_sample", "noise_batch", "autoattack", "autoattack_l2", "adaptive", "robust", "unbounded"),
+    *("clean", "noise", "autoattack", "adaptive", "robust", "unbounded"),
+    *("ce", "dlr", "joint", "joint_t", "features", "sibling", "log", "rescaled", "bpda", "eot"),
 )
+RESERVED_BEGINNINGS = ("adaptive_", "autoattack_", "noise_")
+HEADINGS = ("method", "attack", "source", "mean rank", "Nemenyi p")  # of columns beside which labels stand
 LOGITS, MEMBERS = "logits", "members"  # layers that every network and every ensemble has besides its own
 PRETRAIN = "softmax"  # the method of stage pretrain
 
@@ -33,7 +40,9 @@ def disagreements(params: Params, lookups: Lookups) -> list[str]:
     trained = [name for name in (PRETRAIN, *params.run.methods, *params.transfer.sources) if name in params.methods]
     for name in [name for name in params.run.datasets if name in params.datasets]:
         problems += [problem for method in trained for problem in together(params, name, method, lookups.get("networks"))]
-    return problems
+        methods = {method: params.methods[method] for method in trained if params.methods[method].given is None}
+        problems += size_problems(f"datasets.{name}", params.datasets[name], methods, lookups.get("networks", {}))
+    return [*dict.fromkeys(problems)]
 
 
 @cache
@@ -72,10 +81,19 @@ def unknown_names(params: Params) -> list[str]:
 def results_names(params: Params) -> list[str]:
     """Names in results must not stand for two things."""
     problems = [
-        f"attacks.{n}: this name is taken, it stands for something else in the results" for n in RESERVED if n in params.attacks
+        f"attacks.{name}: this name is taken, it stands for something else in the results; so do {', '.join(RESERVED)} and what "
+        f"begins with {', '.join(RESERVED_BEGINNINGS)}"
+        for name in params.attacks
+        if name in RESERVED or name.startswith(RESERVED_BEGINNINGS)
+    ]
+    problems += [
+        f"attacks.{name}: must be the attack {name}, whose row stands beside the papers', got {params.attacks[name].name!r}"
+        for name in PAPERS
+        if name in params.attacks and params.attacks[name].name != name
     ]
     shown = {name: params.methods[name] for name in (*params.run.methods, *params.transfer.sources) if name in params.methods}
     labels, keys = [method.label for method in shown.values()], [method.published for method in shown.values()]
+    problems += [f"methods.{n}.label: {m.label!r} is the heading of a column" for n, m in shown.items() if m.label in HEADINGS]
     problems += [
         f"methods: label {label!r} stands for more than one of the run" for label in set(labels) if labels.count(label) > 1
     ]
@@ -157,6 +175,10 @@ def dataset_values(path: str, dataset: Dataset) -> list[str]:
     for name, (low, high) in dataset.training.adversary_eps.items():
         if low > high:
             problems.append(f"{path}.training.adversary_eps.{name}: must be [low, high], got [{low}, {high}]")
+        elif high == 0:
+            problems.append(
+                f"{path}.training.adversary_eps.{name}: must reach above 0, where nothing is attacked, got [{low}, {high}]"
+            )
     for where, value, known in (
         ("table.eps", measured.table.eps, measured.linf.eps),
         ("table.c", measured.table.c, measured.l2.c),
@@ -164,7 +186,9 @@ def dataset_values(path: str, dataset: Dataset) -> list[str]:
     ):
         if value not in known:
             problems.append(f"{path}.evaluation.{where}: must be one of those measured, {known}, got {value}")
-    if twice := [eps for eps in measured.linf.sweep if eps in measured.linf.eps]:
+    if isinstance(seed := dataset.source.options.get("seed", 0), int) and seed >= 2**32:
+        problems.append(f"{path}.source.seed: must be less than {2**32}, got {seed}")
+    if twice := [eps for eps in measured.linf.sweep if any(abs(eps - other) < CLOSE for other in measured.linf.eps)]:
         problems.append(f"{path}.evaluation.linf.sweep: has {twice}, which linf.eps has too")
     return problems
 

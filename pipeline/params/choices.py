@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, cre
 from pydantic_core import PydanticCustomError
 
 Lookup = Mapping[str, Callable[..., Any]]
+LONGEST = 200  # characters of a value that is shown with its problem
 RULES = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
@@ -54,13 +55,15 @@ def problems_of(error: ValidationError) -> list[str]:
     """One line a problem: path, what is wrong, what was found there."""
     problems = []
     for item in error.errors():
-        where = ".".join(str(part) for part in item["loc"])
+        where = ".".join(part if isinstance(part, str) and part.isprintable() else repr(part) for part in item["loc"])
         if item["type"] == "choice":
             problems += [f"{where}.{problem}" for problem in item["ctx"]["problems"]]
         elif item["type"] in ("missing", "extra_forbidden"):
             problems.append(f"{where}: {'is missing' if item['type'] == 'missing' else 'is not a parameter here'}")
         else:
-            problems.append(f"{where or 'the file'}: {item['msg'].removeprefix('Value error, ')} (got {item['input']!r})")
+            found = repr(item["input"])
+            found = found if len(found) <= LONGEST else f"{found[:LONGEST]}..."
+            problems.append(f"{where or 'the file'}: {item['msg'].removeprefix('Value error, ')} (got {found})")
     return problems
 
 

@@ -11,6 +11,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
+from pydantic import ValidationError
+
+from pipeline.params.choices import problems_of
+from pipeline.params.values import Strict, Tracking
 
 OWN = ("base", "label", "published")  # of a method itself, not of those that build on it
 GROUPS = ("methods", "datasets")  # whose entries may have a `base`; so may those of a data set's training.optimizers
@@ -29,6 +33,9 @@ class Leaf(NamedTuple):
 
 
 Tree = dict[str, Any]  # nested; what is no Tree is a Leaf
+DIGITS = r"(\d+\.?\d*|\.\d+)"
+KINDS = ("!fraction", *(f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "seq", "map")))
+LARGEST = 2**53  # of whole numbers: a float holds them all
 
 
 class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # the first needs libyaml
@@ -40,8 +47,8 @@ def _fraction(loader: Loader, node: yaml.ScalarNode) -> float:
     return float(over) / float(under)
 
 
-Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789"))
-Loader.add_implicit_resolver("!fraction", re.compile(r"\d+(\.\d+)?/[1-9]\d*$"), list("0123456789"))
+Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(rf"[-+]?{DIGITS}[eE][-+]?\d+$"), list("-+.0123456789"))
+Loader.add_implicit_resolver("!fraction", re.compile(rf"[-+]?{DIGITS} ?/ ?{DIGITS}$"), list("-+.0123456789"))
 Loader.add_constructor("!fraction", _fraction)
 
 
@@ -49,10 +56,13 @@ def merged(path: str | Path = "params.yaml") -> Tree:
     """The file with what it extends and with every `base` followed. Raises ParamsError for a file that cannot be read or parsed,
     and for a base that is unknown or goes round in a circle."""
     tree = _read(Path(path))
-    if isinstance(extends := tree.pop("extends", None), Leaf):
-        base = _read(Path(path).parent / str(extends.value))
+    if "extends" in tree:
+        name = plain(tree.pop("extends"))
+        if not isinstance(name, str) or not name.isprintable():
+            raise ParamsError(f"{path}: extends: must be the name of a file, got {name!r}")
+        base = _read(Path(path).parent / name)
         if "extends" in base:
-            raise ParamsError(f"{extends.file}, line {extends.line}: {extends.value} extends another file; one step is allowed")
+            raise ParamsError(f"{path}: extends: {name} extends another file; one step is allowed")
         tree = merge(base, tree)
     for group in GROUPS:
         _follow_bases(tree, group, group)
@@ -102,10 +112,17 @@ def pick(choices: Mapping[str, Any], name: str, what: str) -> Any:
     return choices[name]
 
 
+class _TrackingBlock(Strict):
+    tracking: Tracking
+
+
 def read_tracking(path: str | Path = "params.yaml") -> dict[str, Any]:
-    """The block `tracking`, on which no result hangs: stages read it here and all else from their item's file."""
-    tracking: dict[str, Any] = plain(merged(path)["tracking"])
-    return tracking
+    """The block `tracking`: stages read it here and all else from their item's file."""
+    block = {key: value for key, value in plain(merged(path)).items() if key == "tracking"}
+    try:
+        return _TrackingBlock.model_validate(block).tracking.model_dump()
+    except ValidationError as error:
+        raise ParamsError("\n  ".join([f"{path}:", *problems_of(error)])) from None
 
 
 def _follow_bases(tree: Tree, key: str, path: str) -> None:
@@ -118,9 +135,10 @@ def _with_base(entries: Tree, name: str, group: str, way: tuple[str, ...]) -> An
     entry = entries[name]
     if not isinstance(entry, dict) or "base" not in entry:
         return entry
-    base, way = entry["base"].value, (*way, name)
-    if base not in entries:
-        raise ParamsError(f"{group}.{name}.base: unknown {base!r}, choose from {', '.join(sorted(set(entries) - {name}))}")
+    base, way = plain(entry["base"]), (*way, name)
+    known = [other for other, content in entries.items() if isinstance(content, dict)]
+    if base not in known:
+        raise ParamsError(f"{group}.{name}.base: unknown {base!r}, choose from {', '.join(sorted({*known} - {name}))}")
     if base in way:
         raise ParamsError(f"{group}.{name}.base: goes round in a circle, {' -> '.join([*way, base])}")
     inherited = {key: value for key, value in _with_base(entries, base, group, way).items() if key not in OWN}
@@ -135,10 +153,11 @@ def _read(path: Path) -> Tree:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ParamsError(f"{path} cannot be read: {reason}; run from the folder that holds params.yaml") from None
     try:
-        node = loader.get_single_node()
-        tree = _tree(loader, node, os.path.relpath(path), set())
+        tree = _tree(loader, loader.get_single_node(), os.path.relpath(path), set())
     except yaml.YAMLError as error:
         raise ParamsError(f"{path} is not valid YAML: {error}") from None
+    except RecursionError:
+        raise ParamsError(f"{path} is not usable: its brackets are nested too deeply") from None
     finally:
         loader.dispose()
     if not isinstance(tree, dict):
@@ -150,17 +169,38 @@ def _tree(loader: Loader, node: Any, file: str, seen: set[int]) -> Any:
     if node is None:
         return None
     line = node.start_mark.line + 1
+    where = f"{file}, line {line}"
     if id(node) in seen:
-        raise ParamsError(
-            f"{file}, line {line}: anchors (&, *, <<) are not allowed, since `dvc exp run -S` cannot follow them; use base:"
-        )
+        raise ParamsError(f"{where}: anchors (&, *, <<) are not allowed, since `dvc exp run -S` cannot follow them; use base:")
     seen.add(id(node))
-    if not isinstance(node, yaml.MappingNode):
-        return Leaf(loader.construct_object(node, deep=True), file, line)
+    if node.tag not in KINDS:
+        raise ParamsError(f"{where}: values of the kind {node.tag.rpartition(':')[2]} are not used here; put text into quotes")
+    if isinstance(node, yaml.SequenceNode):
+        return Leaf([plain(_tree(loader, part, file, seen)) for part in node.value], file, line)
+    if isinstance(node, yaml.ScalarNode):
+        return Leaf(_scalar(loader, node, where), file, line)
     tree: Tree = {}
     for key_node, value in node.value:
-        key = str(loader.construct_object(key_node, deep=True))
+        key, where = key_node.value, f"{file}, line {key_node.start_mark.line + 1}"
+        if not isinstance(key, str):
+            raise ParamsError(f"{where}: a name must be text, not a list or a mapping")
         if key in tree:
-            raise ParamsError(f"{file}, line {key_node.start_mark.line + 1}: {key} is there twice")
+            raise ParamsError(f"{where}: {key} is there twice")
         tree[key] = _tree(loader, value, file, seen)
     return tree
+
+
+def _scalar(loader: Loader, node: yaml.ScalarNode, where: str) -> Any:
+    """One value. Numbers that readers of YAML take for different ones are refused: 010 is 8 or 10, 1:30 is 90 or text."""
+    text, plainly = node.value[:40], node.style in (None, "")
+    if plainly and re.fullmatch(r"[-+]?0[\d_]+|[-+]?[\d_]+(:[\d_]+)+(\.\d*)?", node.value):
+        raise ParamsError(
+            f"{where}: {text} can be read as different numbers; write it without 0 before it or colons, text in quotes"
+        )
+    try:
+        value = loader.construct_object(node)
+    except (ValueError, LookupError, AttributeError, ArithmeticError, TypeError):  # what PyYAML raises for a tag that does not fit
+        raise ParamsError(f"{where}: {text} is not a number or another value; put text into quotes") from None
+    if isinstance(value, int) and abs(value) > LARGEST:
+        raise ParamsError(f"{where}: {text} is too large, whole numbers go up to {LARGEST}")
+    return value

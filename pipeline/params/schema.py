@@ -16,8 +16,8 @@ from pipeline.params.measured import Noise, Verdict
 from pipeline.params.merge import ParamsError, Tree, merged, plain
 from pipeline.params.values import (
     Count,
+    Folder,
     Fraction,
-    Label,
     Layers,
     Name,
     Names,
@@ -28,6 +28,8 @@ from pipeline.params.values import (
     Seed,
     Strength,
     Strict,
+    Text,
+    Tracking,
 )
 
 
@@ -77,7 +79,7 @@ class TrainingData(Strict):
     """How a data set and its network are trained on, whatever the method. Methods name one of `epochs` (lengths), of
     `adversary_eps` (ranges [low, high]; one eps is drawn a batch) and of `optimizers`."""
 
-    batch_size: PositiveInt
+    batch_size: Annotated[int, Field(ge=2)]  # batch norm learns nothing from one image
     augment: Augment
     epochs: dict[str, PositiveInt]
     adversary_eps: dict[str, Annotated[list[Fraction], Field(min_length=2, max_length=2)]]
@@ -191,7 +193,7 @@ class Method(Objective):
     """A row of the tables. `published`: the method of the papers that it is measured beside, by the `key` of published.csv; left
     out, the one of its own name."""
 
-    label: Label
+    label: Text
     papers: Annotated[list[Literal["hcp", "pcl"]], Once]
     published: str | None
     measure: Annotated[list[Literal["noise", "cw", "sweep", "adaptive", "l2"]], Once]
@@ -230,17 +232,11 @@ class Compute(Strict):
     device: Literal["auto", "cpu", "cuda"]
     precision: Literal["fp32", "bf16"]
     attack_precision: Literal["fp32", "bf16"]
-    threads: Annotated[int, Field(ge=0)]
-
-
-class Tracking(Strict):
-    enabled: bool
-    uri: str
-    experiment: Annotated[str, Field(min_length=1)]
+    threads: Annotated[int, Field(ge=0, le=1024)]  # a million crash PyTorch
 
 
 class Params(Strict):
-    root: str
+    root: Folder
     run: Run
     images: Images
     datasets: dict[Name, Dataset]

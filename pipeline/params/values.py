@@ -1,28 +1,43 @@
 """Kinds of values that params.yaml has."""
 
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from pipeline.params.choices import RULES
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+$")]  # becomes part of file and stage names
-Label = Annotated[str, StringConstraints(pattern=r"^[^|\n]+$")]  # a | would end a cell of a table
+LONGEST = 100  # characters of a text that stands in tables and figures
+CLOSE = 2e-6  # the reporting takes a strength for another within half of it
+
+
+def _one_line(text: str) -> str:
+    """Text that stands as it is in a cell of a table, in a CSV file and in a figure's legend, which omits what begins with _."""
+    one_line = text.isprintable() and text == text.strip() and 0 < len(text) <= LONGEST
+    if not one_line or "|" in text or text.startswith("_"):
+        raise ValueError(f"must be one line of 1 to {LONGEST} visible characters, without |, a space at either end or _ in front")
+    return text
+
+
+def _each_once(values: list[Any]) -> list[Any]:
+    numbers = sorted(value for value in values if isinstance(value, float))
+    if any(f"{low:g}" == f"{high:g}" or high - low < CLOSE for low, high in pairwise(numbers)):  # as tables print them
+        raise ValueError(f"names something twice: numbers must differ by {CLOSE:g} or more, and in their first 6 digits")
+    if len(set(values)) < len(values):
+        raise ValueError("names something twice")
+    return values
+
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_]{0,63}$")]  # becomes part of file names and of commands
+Folder = Annotated[str, StringConstraints(pattern=r"^[\w.+/-]+$")]  # becomes part of commands
+Text = Annotated[str, AfterValidator(_one_line)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Strength = Annotated[float, Field(gt=0, le=1)]  # eps in [0, 1] pixels
 PositiveInt = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # as scikit-learn and NumPy take it
 Count = Literal["all"] | PositiveInt
-
-
-def _each_once(values: list[Any]) -> list[Any]:
-    if len({f"{value:g}" if isinstance(value, float) else value for value in values}) < len(values):
-        raise ValueError("names something twice")  # numbers as tables print them
-    return values
-
-
 Once = AfterValidator(_each_once)
 Names = Annotated[list[Name], Once]
 Layers = Annotated[list[str], Once]
@@ -30,3 +45,11 @@ Layers = Annotated[list[str], Once]
 
 class Strict(BaseModel):
     model_config = ConfigDict(**RULES, frozen=True)
+
+
+class Tracking(Strict):
+    """How runs are tracked, on which no result hangs."""
+
+    enabled: bool
+    uri: str
+    experiment: Text

@@ -4,6 +4,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -12,6 +13,7 @@ from sklearn.decomposition import PCA
 
 # Paul Tol's muted scheme, safe for colour-blind readers; markers tell classes apart without colour
 COLOURS = ("#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77", "#CC6677", "#882255", "#AA4499", "#777777")
+rcParams["text.parse_math"] = False  # a $ in a label is a $
 MARKERS = "osD^vP*X<>"
 DRAWN = 2000  # points of a scatter plot; PCA is fitted on all
 

@@ -12,6 +12,11 @@ import numpy as np
 import pandas as pd
 
 SUMS = "sha256sums"
+TEXT = (  # columns of tables that are text, whatever stands in them
+    *("dataset", "method", "label", "key", "group", "attack", "suite", "metric", "setting", "source", "target", "stop", "layer"),
+    *("status", "note", "confirmed", "check", "unit", "what", "other", "statistic", "network", "device"),
+)
+CSV: dict[str, Any] = {"dtype": dict.fromkeys(TEXT, str), "keep_default_na": False, "na_values": [""]}  # NA and 007 are names
 
 
 def read_rows(path: Path, columns: Sequence[str], filters: list[tuple[str, str, Any]] | None = None) -> pd.DataFrame:
@@ -47,7 +52,7 @@ def read_record(path: Path) -> dict[str, Any]:
 def read_lines(path: Path) -> pd.DataFrame:
     """A .csv file of a computing stage. Raises ValueError where it cannot be read or a value is missing in it."""
     try:
-        table = pd.read_csv(path, keep_default_na=False, na_values=[""])  # a method may be called `none`
+        table: pd.DataFrame = pd.read_csv(path, **CSV)
     except Exception as error:  # pandas too
         raise damaged(path, error) from error
     if table.isna().any(axis=None):
@@ -75,9 +80,9 @@ def read_text(path: Path) -> str:
     return content.decode()
 
 
-def read_table(path: Path, **options: Any) -> pd.DataFrame:
-    """A .csv file of stage tables, as `read_text`; options: of pandas."""
-    table: pd.DataFrame = pd.read_csv(io.StringIO(read_text(path)), **options)
+def read_table(path: Path) -> pd.DataFrame:
+    """A .csv file of stage tables, as `read_text`; an empty cell is missing."""
+    table: pd.DataFrame = pd.read_csv(io.StringIO(read_text(path)), **CSV)
     return table
 
 

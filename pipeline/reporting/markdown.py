@@ -2,7 +2,7 @@
 papers' tables share."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pandas as pd
 
@@ -12,15 +12,30 @@ NOT_THE_WORST = "These are the paper's attacks; what the strongest leave stands 
 
 
 def markdown_text(text: str) -> str:
-    """`text` as it is printed, in Markdown: no cell ends in it and no tag begins, save the few that tables are written with."""
-    text = re.sub(r"&(?=#?\w+;)", "&amp;", text.replace("|", "\\|"))
-    return re.sub(r"<(?!br>|/?u>)", "&lt;", text)
+    """Any text, in Markdown, as it is printed: one line without tag, link, picture, formula or the end of a cell."""
+    text = re.sub(r"&(?=#?\w+;)", "&amp;", re.sub(r"\s+", " ", text)).replace("<", "&lt;")
+    return re.sub(r"[\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", text)  # a _ within a word is one
+
+
+def labels_in_markdown(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of a table whose column label is to be printed."""
+    return rows.assign(label=rows["label"].astype(str).map(markdown_text))
+
+
+def names_in_markdown(names: Mapping[str, str]) -> dict[str, str]:
+    """Labels by whatever."""
+    return {key: markdown_text(name) for key, name in names.items()}
 
 
 def markdown_table(rows: pd.DataFrame) -> str:
-    """Text cells only, header = column names."""
-    shown = rows.astype(str).map(markdown_text).rename(columns=markdown_text)
+    """Cells and header (the column names) in Markdown; no cell ends before its time, no tag begins that tables are not written
+    with."""
+    shown = rows.astype(str).map(_cell).rename(columns=_cell)
     return str(shown.to_markdown(index=False, disable_numparse=True))
+
+
+def _cell(text: str) -> str:
+    return re.sub(r"<(?!br>|/?u>)", "&lt;", re.sub(r"(?<!\\)\|", r"\\|", text))
 
 
 def attack_text(attack: str) -> str:

@@ -10,7 +10,7 @@ from pipeline.reporting.hcp.markdown import hcp_table_markdown
 from pipeline.reporting.hcp.statistics import hcp_groups, statistics_frame
 from pipeline.reporting.hcp.statistics_text import statistics_markdown
 from pipeline.reporting.hcp.tables import hcp_tables
-from pipeline.reporting.markdown import schedule_text
+from pipeline.reporting.markdown import labels_in_markdown, names_in_markdown, schedule_text
 from pipeline.reporting.measurements import load_cost, load_transfer
 from pipeline.reporting.outcomes import load_cells
 from pipeline.reporting.pcl.cost import cost_markdown, cost_table
@@ -53,10 +53,11 @@ def write_hcp(run: Run, out: Path, cells: pd.DataFrame, published: pd.DataFrame)
     tables = hcp_tables(cells, paper, published, run.datasets)
     groups = hcp_groups(cells, paper, published, run.datasets, run.compare)
     statistics = statistics_frame(groups, published, run.alpha)
-    texts = [hcp_table_markdown(number, table, schedule) for number, table in tables.items()]
+    texts = [hcp_table_markdown(number, labels_in_markdown(table), schedule) for number, table in tables.items()]
     pd.concat(tables.values()).to_csv(out / "hcp.csv", index=False)
     statistics.to_csv(out / "hcp_statistics.csv", index=False)
-    (out / "hcp.md").write_text("\n".join([*texts, statistics_markdown(statistics, run.labels, paper.names)]), encoding="utf-8")
+    labels, names = names_in_markdown(run.labels), names_in_markdown(paper.names)
+    (out / "hcp.md").write_text("\n".join([*texts, statistics_markdown(statistics, labels, names)]), encoding="utf-8")
 
 
 def write_pcl(
@@ -66,9 +67,12 @@ def write_pcl(
     paper, schedule = paper_rows(run, "pcl"), epochs_text(run, published, "pcl")
     cw, both = cw_text(run.cw, published), pcl_cells(cells, transfer, paper)
     tables = {number: pcl_table(number, both, paper, published, run.datasets) for number in TABLES}
-    texts = {number: pcl_table_markdown(number, table, schedule, paper.names, cw=cw) for number, table in tables.items()}
+    texts = {
+        number: pcl_table_markdown(number, labels_in_markdown(table), schedule, names_in_markdown(paper.names), cw=cw)
+        for number, table in tables.items()
+    }
     times = cost_table(cost, paper, published)
-    texts[12] = cost_markdown(times)
+    texts[12] = cost_markdown(labels_in_markdown(times))
     pd.concat(tables.values()).to_csv(out / "pcl.csv", index=False)
     times.to_csv(out / "cost.csv", index=False)
     sweep_table(cells, paper, run.datasets).to_csv(out / "pcl_figure7.csv", index=False)

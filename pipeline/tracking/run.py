@@ -3,7 +3,6 @@ writes to the store, one step after the other: work does not wait for it, and a 
 
 import json
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -14,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.runtime.files import atomic_path
+from pipeline.tracking.advice import reason
 from pipeline.tracking.store import Settings, Store, StoredRun, import_mlflow, is_recorded, run_key
 
-__all__ = ["Settings", "TrackedRun", "sync", "track"]
+__all__ = ["Settings", "TrackedRun", "reason", "sync", "track"]
 RECORDS = ("models/**/*.json", "data/**/run.json")
 
 
@@ -112,7 +112,8 @@ def sync(settings: Settings, folder: Path) -> int:
     if not settings.enabled:
         return 0
     store = open_store(settings)
-    there = {run.data.tags.get("key", ""): run.data.tags for run in reversed(store.runs(deleted=True))}  # the newest counts
+    with store_errors():
+        there = {run.data.tags.get("key", ""): run.data.tags for run in reversed(store.runs(deleted=True))}  # the newest counts
     missing = [(path, record) for path, record in _records(folder) if not is_recorded(record, there.get(run_key(record), {}))]
     failed = 0
     for path, record in missing:
@@ -129,11 +130,20 @@ def sync(settings: Settings, folder: Path) -> int:
     return len(missing)
 
 
-def open_store(settings: Settings) -> Store:
+@contextmanager
+def store_errors() -> Iterator[None]:
+    """Whatever a store raises becomes a ValueError of one line."""
     try:
-        return Store(settings)
+        yield
     except Exception as error:
         raise ValueError(f"the MLflow store fails ({reason(error)})") from None
+
+
+def open_store(settings: Settings) -> Store:
+    with store_errors():
+        store = Store(settings)
+        store.runs("attributes.run_name = ''")  # tables that cannot be read show here
+    return store
 
 
 def _records(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
@@ -162,12 +172,6 @@ def _record(store: Store, record: Mapping[str, Any], folder: Path, when: int) ->
 def say(what: str) -> None:
     later = "the results do not depend on it; `python -m stages.sync` records this run later"
     print(f"MLflow tracking {what}; {later}", file=sys.stderr, flush=True)
-
-
-def reason(error: Exception) -> str:
-    """One line, without the password that a URI may hold."""
-    text = re.sub(r"//[^/@]*@", "//", " ".join(str(error).split()))
-    return f"{type(error).__name__}: {text[:300]}"
 
 
 def _source_tags() -> dict[str, str]:

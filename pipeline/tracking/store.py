@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 STORE = Path("mlflow")  # below the current folder
 PAGE = 1000  # runs that one search returns at most
@@ -29,7 +30,12 @@ class Settings(NamedTuple):
 
 def store_uri(uri: str) -> str:
     """An absolute tracking URI."""
-    return uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{STORE.resolve()}/mlflow.db"
+    return uri or os.environ.get("MLFLOW_TRACKING_URI") or own_uri()
+
+
+def own_uri() -> str:
+    """The database of this folder. SQLAlchemy takes %20 for a space and ? for the end of the path."""
+    return f"sqlite:///{re.sub(r'%(?=[0-9a-fA-F]{2})|[?]', lambda found: quote(found[0]), str(STORE.resolve()))}/mlflow.db"
 
 
 def import_mlflow() -> None:
@@ -56,7 +62,11 @@ class Store:
         with self.lock:
             self.client: Any = MlflowClient(tracking_uri=store_uri(settings.uri))
             found = self.client.get_experiment_by_name(settings.experiment)
-            self.experiment_id = found.experiment_id if found else self._new_experiment(settings)
+            location = _own_artifacts(settings)
+            if found and location:
+                _check_place(found.artifact_location, location)
+            make = self.client.create_experiment
+            self.experiment_id = found.experiment_id if found else str(make(settings.experiment, artifact_location=location))
 
     def runs(self, where: str = "", *, deleted: bool = False) -> list[Any]:
         """Runs that match MLflow's filter `where`, the newest first; deleted: also those that the user has deleted."""
@@ -84,11 +94,22 @@ class Store:
                 stored.add_params()
             return stored
 
-    def _new_experiment(self, settings: Settings) -> str:
-        uri = store_uri(settings.uri)
-        own = uri.startswith("sqlite:") and uri == store_uri("")
-        artifacts = f"{STORE.resolve().as_uri()}/artifacts/{settings.experiment}" if own else None
-        return str(self.client.create_experiment(settings.experiment, artifact_location=artifacts))
+
+def _own_artifacts(settings: Settings) -> str | None:
+    """Where the database of this folder keeps an experiment's files, as a URI; None for another store, which decides itself."""
+    own = store_uri(settings.uri) == own_uri()
+    folder = re.sub(r"[^\w-]", "_", settings.experiment)  # MLflow undoes quoting: no .. leads out of it
+    return f"{STORE.resolve().as_uri()}/artifacts/{quote(folder)}" if own else None
+
+
+def _check_place(place: str, own: str) -> None:
+    """MLflow keeps absolute paths: files of a folder that was moved would go to where it was, those of a copy into the original."""
+    below = f"/{STORE.name}/artifacts/"
+    if place != own and below in place and place.rpartition(below)[2] == own.rpartition(below)[2]:
+        raise ValueError(
+            f"its files are in {place}, as this folder was moved or copied; `mv {STORE} {STORE}.old`, then `python -m stages.sync` "
+            "records all runs anew"
+        )
 
 
 class StoredRun:

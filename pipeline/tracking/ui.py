@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from pipeline.tracking.run import open_store, sync
+from pipeline.tracking.run import open_store, store_errors, sync
 from pipeline.tracking.store import Settings, Store, store_uri
 
 
@@ -43,7 +43,8 @@ def serve(settings: Settings, port: int) -> int:
         sync(settings, Path())
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)  # there is something to see all the same
-    link = (uri.rstrip("/") if remote else f"http://127.0.0.1:{port}") + comparison_path(store)
+    with store_errors():
+        link = (uri.rstrip("/") if remote else f"http://127.0.0.1:{port}") + comparison_path(store)
     print(f"\nSide by side{'' if remote else ', in a moment'}:\n  {link}\n", flush=True)
     if remote:
         webbrowser.open(link)
@@ -57,7 +58,7 @@ def serve(settings: Settings, port: int) -> int:
 
 
 def _open_when_up(port: int, link: str) -> None:
-    for _ in range(120):
+    for _ in range(600):  # five minutes, for a busy machine
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 webbrowser.open(link)  # does nothing where there is no browser

@@ -29,7 +29,7 @@ CAUTION = (
 
 def read_statistics(path: Path) -> pd.DataFrame:
     """hcp_statistics.csv as `statistics_frame` made it: text columns without NaN, numbers float."""
-    table = read_table(path, dtype={"value": float, "printed": float})
+    table = read_table(path).astype({"value": float, "printed": float})
     text = ["method", "other", "note"]
     return table.assign(**{name: table[name].astype(object).fillna("") for name in text})
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from pipeline.reporting.files import read_table
 from pipeline.reporting.markdown import markdown_table, markdown_text
 from pipeline.reporting.measurements import load_transfer
 from pipeline.reporting.outcomes import LINF
@@ -37,9 +38,9 @@ def write_report(out: Path) -> str:
         (data / "report").mkdir()
         write_verdict(run, data, metrics, load_transfer(data / "transfer", datasets=(), seeds=run.seeds))
         save_cards(run, data, out / "cards")
-        tables = {name: pd.read_csv(data / "report" / f"{name}.csv") for name in ("broken", "masking")}
-        tables["verdict"] = pd.read_csv(metrics / "tables/verdict.csv")
-        found = verdicts(tables["verdict"], pd.read_csv(metrics / "tables/verdict_status.csv"), {dataset: about["eps"]})
+        tables = {name: read_table(data / "report" / f"{name}.csv") for name in ("broken", "masking")}
+        tables["verdict"] = read_table(metrics / "tables/verdict.csv")
+        found = verdicts(tables["verdict"], read_table(metrics / "tables/verdict_status.csv"), {dataset: about["eps"]})
         found = [verdict._replace(norm=NORMS[about["norm"]]) for verdict in found]
     page = page_of(about, content["findings"], run, found, tables)
     (out / "report.md").write_text(report_markdown(page), encoding="utf-8")
@@ -65,7 +66,7 @@ def described(about: dict[str, Any]) -> Run:
             "seeds": [0],
             "attacks": list(LINF),
             "datasets": {dataset: {**strengths, "headline_eps": about["eps"], "epochs": {}}},
-            "methods": {method: {"label": markdown_text(about["name"]), "papers": [], "published": None, "kind": kind}},
+            "methods": {method: {"label": about["name"], "papers": [], "published": None, "kind": kind}},
             "sources": {},
             "transfer": [],
             "noise_stop": ["sample"],

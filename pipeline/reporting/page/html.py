@@ -89,10 +89,12 @@ class Page:
 
 
 def _image(renderer: RendererHTML, tokens: Tokens, index: int, options: Any, env: Any) -> str:
-    path = env["folder"] / str(tokens[index].attrs["src"])
+    path = Path(env["folder"], str(tokens[index].attrs["src"]))
+    alt = html.escape(renderer.renderInlineAsText(tokens[index].children or [], options, env))
+    if not path.resolve().is_relative_to(Path(env["folder"]).resolve()):
+        return alt  # no file from elsewhere gets into the page
     with Image.open(path) as image:
         width, height = image.size
-    alt = html.escape(renderer.renderInlineAsText(tokens[index].children or [], options, env))
     picture = f'<img src="{data_uri(path)}" alt="{alt}" width="{width}" height="{height}">'
     return f'<span class="picture" tabindex="0">{picture}</span>'
 

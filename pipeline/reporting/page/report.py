@@ -2,6 +2,7 @@
 then how it was made. metrics/report.md is made of it here, metrics/report.html in html.py."""
 
 import html
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ from pipeline.reporting.files import read_table, read_text
 from pipeline.reporting.findings import FAILS, HOLDS, MISSING, OPEN, UNSURE, WEAK, Finding
 from pipeline.reporting.hcp.findings import hcp_findings
 from pipeline.reporting.hcp.statistics_text import read_statistics, scalar
-from pipeline.reporting.markdown import markdown_table, schedule_text
+from pipeline.reporting.markdown import labels_in_markdown, markdown_table, markdown_text, names_in_markdown, schedule_text
 from pipeline.reporting.page.card_text import card_body, card_picture
 from pipeline.reporting.page.provenance import made_table, public_params, times_table
 from pipeline.reporting.pcl.findings import pcl_findings
@@ -128,7 +129,9 @@ def models_section(found: list[Verdict], tables: dict[str, pd.DataFrame]) -> Sec
 
 def made_section(seeds: list[int], params_text: str, times: Path) -> Section:
     """params_text: of params.yaml; times: folder of the stages' times."""
-    params = Details("params", "params.yaml", "", "every value of this run", f"```yaml\n{public_params(params_text).rstrip()}\n```")
+    shown = public_params(params_text).rstrip()
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", shown)), default=0))  # more than stand in it
+    params = Details("params", "params.yaml", "", "every value of this run", f"{fence}yaml\n{shown}\n{fence}")
     parts: list[str | Details] = [
         "## How it was made",
         made_table(seeds),
@@ -187,17 +190,17 @@ def misprints_part(statistics: pd.DataFrame, published: pd.DataFrame) -> str:
 
 def read_tables(path: Path) -> dict[int, pd.DataFrame]:
     """A paper's long CSV file by number of the table."""
-    rows = read_table(path, dtype={"method": str, "key": str, "stop": str}).fillna({"method": "", "key": ""})
+    rows = labels_in_markdown(read_table(path).fillna({"method": "", "key": ""}))
     return {int(str(number)): table for number, table in rows.groupby("table")}
 
 
 def findings_section(run: Run, tables: Path, published: pd.DataFrame) -> Section:
     table_eps = {name: own.table_eps for name, own in run.datasets.items()}
     table_c = {name: own.table_c for name, own in run.datasets.items()}
-    hcp = hcp_findings(read_tables(tables / "hcp.csv"), table_eps, paper_rows(run, "hcp").names)
-    sweep, cost = (read_table(tables / f"{name}.csv") for name in ("pcl_figure7", "cost"))
+    hcp = hcp_findings(read_tables(tables / "hcp.csv"), table_eps, names_in_markdown(paper_rows(run, "hcp").names))
+    sweep, cost = (labels_in_markdown(read_table(tables / f"{name}.csv")) for name in ("pcl_figure7", "cost"))
     of_pcl = {**read_tables(tables / "pcl.csv"), 12: cost}
-    pcl = pcl_findings(of_pcl, sweep, table_eps, table_c, paper_rows(run, "pcl").names)
+    pcl = pcl_findings(of_pcl, sweep, table_eps, table_c, names_in_markdown(paper_rows(run, "pcl").names))
     parts: list[str | Details] = ["## What was run", run_part(run, published), warning(published)]
     return Section("findings", "Findings", [*parts, findings_part("HCP", hcp), findings_part("PCL", pcl)])
 
@@ -233,11 +236,12 @@ def markdown_part(part: str | Details) -> str:
     if isinstance(part, str):
         return part
     status = f" {SYMBOLS[part.status]} {part.status}:" if part.status else ""
-    summary = f"<summary><b>{html.escape(part.title)}</b>{status} {html.escape(part.text)}</summary>"
+    title, text = (html.escape(name).replace("$", "&#36;") for name in (part.title, part.text))  # git hosts set formulas in $
+    summary = f"<summary><b>{title}</b>{status} {text}</summary>"
     return f'<a id="{part.anchor}"></a>\n<details>{summary}\n\n{part.body}\n\n</details>'
 
 
 def report_markdown(page: Report) -> str:
     first = [f'<a id="{v.anchor}"></a>\n\n{verdict_markdown(v, page.autoattack)}' for v in page.verdicts]
     parts = [markdown_part(part) for section in page.sections for part in section.parts]
-    return "\n\n".join([f"# {page.title}", page.sentence, *first, *parts]) + "\n"
+    return "\n\n".join([f"# {markdown_text(page.title)}", markdown_text(page.sentence), *first, *parts]) + "\n"

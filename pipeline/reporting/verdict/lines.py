@@ -187,7 +187,10 @@ def verdict_markdown(verdict: Verdict, autoattack: str) -> str:
         values = {column: line.cells[column].markdown if column in line.cells else "-" for column in COLUMNS}
         values["robust"] = f"**{values['robust']}**"
         status = f"{SYMBOLS[line.status]} {line.status}" + (f": {line.note}" if line.note else "")
-        rows.append({"method": f"[{line.label}](#{line.anchor})", "status": status, **values, "flags": str(line.flags)})
+        rows.append(
+            {"method": f"[{markdown_text(line.label)}](#{line.anchor})", "status": status, **values, "flags": str(line.flags)}
+        )
     table = pd.DataFrame(rows).rename(columns={"AutoAttack": f"AutoAttack ({autoattack})"})
-    parts = [f"## {heading(verdict)}", lead(verdict), "\n".join(names), markdown_table(table), caption(verdict, autoattack)]
+    parts = [f"## {heading(verdict)}", lead(verdict), "\n".join(names), markdown_table(table)]
+    parts.append(markdown_text(caption(verdict, autoattack)))
     return "\n\n".join(parts)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.reporting.files import read_rows
-from pipeline.reporting.markdown import markdown_table, markdown_text
+from pipeline.reporting.markdown import labels_in_markdown, markdown_table, markdown_text
 from pipeline.reporting.tables import rounded
 from pipeline.reporting.verdict.outcomes import ROBUST
 
@@ -126,7 +126,7 @@ MEMBERSHIP_HEAD = {
 def _shown(rows: pd.DataFrame, head: dict[str, str]) -> str:
     values = rows[list(head)].rename(columns=head).map(lambda value: "-" if pd.isna(value) else f"{value:.1f}")
     values.insert(0, "layer", rows["layer"])
-    values.insert(0, "method", rows["label"])
+    values.insert(0, "method", labels_in_markdown(rows)["label"])
     return markdown_table(values)
 
 
