@@ -19,9 +19,10 @@ from pipeline.data.splits import make_splits
 from pipeline.jobs.learner import build_network, new_learner, train
 from pipeline.models.network import Network
 from pipeline.params.choices import AttackChoice, NetworkChoice
+from pipeline.params.dataset import Augment
 from pipeline.params.items import Recipe
 from pipeline.params.resolve import recipe
-from pipeline.params.schema import Augment, Params
+from pipeline.params.schema import Params
 from pipeline.runtime.checkpoint import load_weights, save_state
 from pipeline.runtime.files import content_key
 

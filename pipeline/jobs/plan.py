@@ -18,8 +18,8 @@ from pipeline.evaluation import masking
 from pipeline.jobs.calibration import Case
 from pipeline.losses import LOSSES
 from pipeline.params.choices import AttackChoice
+from pipeline.params.dataset import Augment
 from pipeline.params.items import AttackItem, CostItem, DataItem, PlanesItem, Recipe, TrainItem, TransferItem
-from pipeline.params.schema import Augment
 from pipeline.params.values import Strict
 from pipeline.training.optimizer import reached
 

@@ -13,7 +13,8 @@ from pipeline.params.sizes import size_problems
 from pipeline.params.values import CLOSE
 
 if TYPE_CHECKING:
-    from pipeline.params.schema import Dataset, Method, Params
+    from pipeline.params.dataset import Dataset
+    from pipeline.params.schema import Method, Params
 
 PUBLISHED = Path(__file__).parents[1] / "reporting/published.csv"
 PAPERS = ("fgsm", "bim", "mim")  # besides pgd, which stages run: attacks whose rows stand beside the papers'

@@ -67,21 +67,26 @@ def problems_of(error: ValidationError) -> list[str]:
     return problems
 
 
-def _choice_problems(choice: Choice, lookup: Lookup) -> list[str]:
-    """Checks options against the keyword-only parameters without default of what the name stands for; those are what params.yaml
+def options_schema(kind: str, name: str, target: Callable[..., Any]) -> type[BaseModel]:
+    """The options that params.yaml gives to what `name` stands for: the keyword-only parameters without default, which params.yaml
     must say. Those with a default are handed over by code, but for a source with None: params.yaml may say them."""
-    if choice.name not in lookup:
-        return [f"name: unknown {choice.name!r}, choose from {', '.join(sorted(lookup))}"]
-    target = lookup[choice.name]
     function = target.__init__ if inspect.isclass(target) else target
     hints = typing.get_type_hints(function, include_extras=True)
-    keywords = [p for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    options = [p.name for p in keywords if p.default is p.empty or (p.default is None and choice.kind == "sources")]
-    needed = {p.name for p in keywords if p.default is p.empty}
-    fields: dict[str, Any] = {option: (hints[option], ... if option in needed else None) for option in options}
-    schema = create_model(choice.name, __config__=RULES, **fields)
+    fields: dict[str, Any] = {}
+    for parameter in inspect.signature(function).parameters.values():
+        may_be_left_out = parameter.default is None and kind == "sources"
+        if parameter.kind is parameter.KEYWORD_ONLY and (parameter.default is parameter.empty or may_be_left_out):
+            fields[parameter.name] = (hints[parameter.name], None if may_be_left_out else ...)
+    return create_model(name, __config__=RULES, **fields)
+
+
+def _choice_problems(choice: Choice, lookup: Lookup) -> list[str]:
+    if choice.name not in lookup:
+        return [f"name: unknown {choice.name!r}, choose from {', '.join(sorted(lookup))}"]
+    schema = options_schema(choice.kind, choice.name, lookup[choice.name])
     try:
         schema.model_validate(choice.options)
     except ValidationError as error:
-        return [f"{problem}; options of {choice.name}: {', '.join(options) or 'none'}" for problem in problems_of(error)]
+        options = ", ".join(schema.model_fields) or "none"
+        return [f"{problem}; options of {choice.name}: {options}" for problem in problems_of(error)]
     return []

@@ -10,9 +10,10 @@ from typing import Literal, TypeVar
 import yaml
 
 from pipeline.params.choices import AttackChoice, NetworkChoice, SourceChoice
+from pipeline.params.dataset import Augment, Optimizer, Sample, Validation
 from pipeline.params.measured import Adaptive, FollowUp, Noise
 from pipeline.params.merge import ParamsError
-from pipeline.params.schema import Attacked, Augment, Objective, Optimizer, Sample, Validation
+from pipeline.params.schema import Attacked, Objective
 from pipeline.params.values import Strict
 
 FOLDER = Path("data/items")

@@ -12,36 +12,40 @@ class Noise(Strict):
 
     eps: Positive
     steps: PositiveInt
-    rel_step_size: Positive
-    decay: NotNegative
-    stop: Annotated[list[Literal["sample", "batch"]], Field(min_length=1), Once]
+    rel_step_size: Positive = Field(description="length of a step as a share of eps")
+    decay: NotNegative = Field(description="of the momentum")
+    stop: Annotated[list[Literal["sample", "batch"]], Field(min_length=1), Once] = Field(
+        description="when an image is misclassified, or when all of its batch is, as in the authors' code; both are measured"
+    )
     batch_size: PositiveInt
 
 
 class Adaptive(Strict):
-    """APGD with knowledge of the prototypes, on each of its objectives; `targets`: wrong classes to try."""
+    """APGD with knowledge of the prototypes, on each of its objectives."""
 
     steps: PositiveInt
     restarts: PositiveInt
-    targets: PositiveInt
+    targets: PositiveInt = Field(description="wrong classes to try")
 
 
 class FollowUp(Strict):
-    """What is tried where a check for masked gradients warns: `queries` of each attack without gradients, more than AutoAttack's
-    Square has; `draws` that an attack averages over where a model answers by chance; `steps` along a gradient."""
+    """What is tried where a check for masked gradients warns."""
 
-    queries: Annotated[int, Field(ge=2)]
-    draws: PositiveInt
-    steps: PositiveInt
+    queries: Annotated[int, Field(ge=2)] = Field(description="of each attack without gradients, more than AutoAttack's Square has")
+    draws: PositiveInt = Field(description="that an attack averages over where a model answers by chance")
+    steps: PositiveInt = Field(description="along a gradient")
 
 
 class Verdict(Strict):
-    """`confirm`: a second version of AutoAttack, on what the first leaves of a model that keeps more than chance; `steps`: of PGD,
-    to see whether more of them break more; `examples`: how many adversarial images are kept to be shown."""
+    """What every method is judged by, at the data set's headline."""
 
-    autoattack: str
-    confirm: str | None
+    autoattack: str = Field(description="a name of `autoattack`")
+    confirm: str | None = Field(
+        description="a second version, on what the first leaves of a model that keeps more than chance; empty: none"
+    )
     adaptive: Adaptive
     follow_up: FollowUp
-    steps: Annotated[list[PositiveInt], Field(min_length=2), Once]
-    examples: Annotated[int, Field(ge=0)]
+    steps: Annotated[list[PositiveInt], Field(min_length=2), Once] = Field(
+        description="of PGD, to see whether more of them break more"
+    )
+    examples: Annotated[int, Field(ge=0)] = Field(description="adversarial images that are kept to be shown")

@@ -10,6 +10,7 @@ from pipeline.models.given.build import source_file
 from pipeline.params.agreement import LOGITS, MEMBERS, PRETRAIN, published_keys
 from pipeline.params.choices import AttackChoice, NetworkChoice, SourceChoice
 from pipeline.params.code import TAKES_IN, import_graph, sources
+from pipeline.params.dataset import Dataset, Optimizer
 from pipeline.params.items import (
     Adversary,
     AttackItem,
@@ -26,7 +27,7 @@ from pipeline.params.items import (
 )
 from pipeline.params.lookups import LOOKUPS
 from pipeline.params.merge import ParamsError
-from pipeline.params.schema import Dataset, GivenModel, Method, Optimizer, Params
+from pipeline.params.schema import GivenModel, Method, Params
 from pipeline.params.values import Strict
 from pipeline.runtime.files import file_digest
 

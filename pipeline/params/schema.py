@@ -1,4 +1,5 @@
-"""params.yaml, merged, as typed and checked values. The only place that knows the file's shape.
+"""params.yaml, merged, as typed and checked values. The only place that knows the file's shape, with dataset.py
+and measured.py. A docstring and the description of a field are what docs/params.md says of them (reference.py).
 
 A new loss, attack, network or source brings its own schema with its signature (choices.py), and this file does not change.
 """
@@ -11,13 +12,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from pipeline.params.agreement import disagreements
-from pipeline.params.choices import AttackChoice, Lookup, LossChoice, NetworkChoice, SourceChoice, problems_of
+from pipeline.params.choices import AttackChoice, Lookup, LossChoice, problems_of
+from pipeline.params.dataset import Dataset, Images, Optimizer
 from pipeline.params.measured import Noise, Verdict
 from pipeline.params.merge import ParamsError, Tree, merged, plain
 from pipeline.params.values import (
-    Count,
     Folder,
-    Fraction,
     Layers,
     Name,
     Names,
@@ -26,7 +26,6 @@ from pipeline.params.values import (
     Positive,
     PositiveInt,
     Seed,
-    Strength,
     Strict,
     Text,
     Tracking,
@@ -34,135 +33,44 @@ from pipeline.params.values import (
 
 
 class Run(Strict):
+    """What is run: the matrix of dvc.yaml."""
+
     datasets: Annotated[list[Name], Field(min_length=1), Once]
-    methods: Annotated[list[Name], Field(min_length=1), Once]
+    methods: Annotated[list[Name], Field(min_length=1), Once] = Field(description="trained, attacked and reported")
     seeds: Annotated[list[Seed], Field(min_length=1), Once]
-    attacks: Annotated[list[Name], Field(min_length=1), Once]
-
-
-class Images(Strict):
-    """Where sets with source public_set come from: downloaded by torchvision into `folder`, or parquet files below it."""
-
-    form: Literal["torchvision", "parquet"]
-    folder: str
-
-
-class Sample(Strict):
-    train: Count
-    test: Count
-    seed: Seed
-
-
-class Validation(Strict):
-    fraction: Annotated[float, Field(gt=0, lt=1)]
-    seed: Seed
-
-
-class Augment(Strict):
-    pad: Annotated[int, Field(ge=0)]
-    flip: bool
-
-
-class Optimizer(Strict):
-    """SGD. `milestones`: below 1 a fraction of the epochs, from 1 on an epoch; at each the rate is multiplied by `gamma`. `clip`:
-    largest norm of the gradient, for networks without batch norm under squared distances."""
-
-    lr: Positive
-    momentum: Annotated[float, Field(ge=0, lt=1)]
-    weight_decay: NotNegative
-    milestones: list[Positive]
-    gamma: Annotated[float, Field(gt=0, le=1)]
-    clip: Positive | None = None
-
-
-class TrainingData(Strict):
-    """How a data set and its network are trained on, whatever the method. Methods name one of `epochs` (lengths), of
-    `adversary_eps` (ranges [low, high]; one eps is drawn a batch) and of `optimizers`."""
-
-    batch_size: Annotated[int, Field(ge=2)]  # batch norm learns nothing from one image
-    augment: Augment
-    epochs: dict[str, PositiveInt]
-    adversary_eps: dict[str, Annotated[list[Fraction], Field(min_length=2, max_length=2)]]
-    optimizers: dict[str, Optimizer]
-
-
-class Linf(Strict):
-    """`eps` of the l-inf attacks; `sweep`: those besides them in pcl figure 7."""
-
-    eps: Annotated[list[Strength], Field(min_length=1), Once]
-    sweep: Annotated[list[Strength], Once]
-
-
-class L2(Strict):
-    """Constants `c` of the C&W attack, which takes the first `images`."""
-
-    c: Annotated[list[Positive], Field(min_length=1), Once]
-    images: PositiveInt
-
-
-class Table(Strict):
-    """Strengths of adaptive attacks, of transfer, and of tables with one strength where the paper does not have the data set."""
-
-    eps: Strength
-    c: Positive
-
-
-class Headline(Strict):
-    eps: Strength
-    l2: Positive
-    images: Count
-
-
-class Evaluation(Strict):
-    """`images`: all or the first N of the test split, whose order is random and stratified."""
-
-    linf: Linf
-    l2: L2
-    table: Table
-    headline: Headline
-    images: Count
-    keep_images: Literal["none"] | Count
-    batch_size: PositiveInt
-
-
-class Dataset(Strict):
-    source: SourceChoice
-    sample: Sample
-    validation: Validation
-    networks: dict[Name, NetworkChoice]
-    training: TrainingData
-    evaluation: Evaluation
+    attacks: Annotated[list[Name], Field(min_length=1), Once] = Field(description="on every method; names of `attacks`")
 
 
 class Attacked(Strict):
-    """`clean_share` is lambda of hcp eq. 5, the weight of the clean images: 0 trains on adversarial ones only. `labels`: what the
-    attack moves away from; `soft` is the distribution predicted for the clean image."""
-
-    clean_share: Annotated[float, Field(ge=0, lt=1)]
-    labels: Literal["true", "predicted", "soft"]
+    clean_share: Annotated[float, Field(ge=0, lt=1)] = Field(
+        description="lambda of hcp eq. 5, the weight of the clean images: 0 trains on adversarial ones only"
+    )
+    labels: Literal["true", "predicted", "soft"] = Field(
+        description="what the attack moves away from; soft: the distribution predicted for the clean image"
+    )
     attack: AttackChoice
 
 
 class AdversarialTraining(Attacked):
-    """`eps` names a range of the data set."""
+    """Training on adversarial images; left empty, there is none."""
 
-    eps: str
+    eps: str = Field(description="a name in the data set's `training.adversary_eps`")
 
 
 class WeightPerturbation(Strict):
-    """AWP: `gamma` is the length of the perturbation as a share of the weight's; `warmup`: when it begins, as a milestone."""
+    """Adversarial weight perturbation (AWP); left empty, there is none."""
 
-    gamma: Positive
-    warmup: NotNegative
+    gamma: Positive = Field(description="length of the perturbation as a share of the weight's")
+    warmup: NotNegative = Field(description="when it begins, as a milestone")
 
 
 class GivenModel(Strict):
     """A model from elsewhere, as `python -m stages.evaluate` takes it. Its files are in data/given, which the stages look at for
-    changes; in `weights`, {dataset} and {seed} stand for those of the run."""
+    changes."""
 
     model: str
     options: dict[str, Any] = Field(default_factory=dict)
-    weights: str | None = None
+    weights: str | None = Field(None, description="a file; {dataset} and {seed} stand for those of the run")
     mean: list[float] | None = None
     std: list[float] | None = None
     features: list[str] = Field(default_factory=list)
@@ -172,77 +80,92 @@ class GivenModel(Strict):
 
 
 class Objective(Strict):
-    """What is minimised: cross_entropy x CE + `loss` on each of `layers` + CE of a linear classifier on each of `auxiliary` +
-    input_gradient x |d CE / d x|^2 + trades x KL(p(clean) || p(attacked)). Nothing is where the model is `given`."""
+    """How one model is trained; of a `given` one, nothing of it counts."""
 
-    ensemble: PositiveInt
-    init: Literal["softmax", "random"]
-    cross_entropy: NotNegative
-    layers: Layers
+    ensemble: PositiveInt = Field(description="how many networks, whose probabilities are averaged")
+    init: Literal["softmax", "random"] = Field(description="the model of stage pretrain, or random weights")
+    cross_entropy: NotNegative = Field(description="its weight")
+    layers: Layers = Field(description="where the loss is: layer1 to layer5, logits, or members (of an ensemble)")
     loss: LossChoice | None
-    auxiliary: Layers
-    input_gradient: NotNegative
-    trades: NotNegative
+    auxiliary: Layers = Field(description="layers with a classifier and cross entropy of their own (pcl eq. 9)")
+    input_gradient: NotNegative = Field(description="weight of the squared gradient of the cross entropy at the pixels")
+    trades: NotNegative = Field(description="weight of the divergence of the predictions for clean and attacked images")
     awp: WeightPerturbation | None
-    ema: Annotated[float, Field(ge=0, lt=1)]
-    keep: Literal["last", "best"]
+    ema: Annotated[float, Field(ge=0, lt=1)] = Field(
+        description="decay of a moving average of the weights, which then is the model; 0: none"
+    )
+    keep: Literal["last", "best"] = Field(description="best: the epoch with the best accuracy on the validation split")
     given: GivenModel | None = None
 
 
 class Method(Objective):
-    """A row of the tables. `published`: the method of the papers that it is measured beside, by the `key` of published.csv; left
-    out, the one of its own name."""
+    """A row of the tables. What is minimised: cross_entropy x CE + `loss` on each of `layers` + CE of a linear classifier on each
+    of `auxiliary` + input_gradient x |d CE / d x|^2 + trades x KL(p(clean) || p(attacked))."""
 
-    label: Text
-    papers: Annotated[list[Literal["hcp", "pcl"]], Once]
-    published: str | None
-    measure: Annotated[list[Literal["noise", "cw", "sweep", "adaptive", "l2"]], Once]
-    network: str
-    epochs: str
-    optimizer: str
-    prototypes: dict[str, Optimizer | None]  # null: not that one, which the base has
+    label: Text = Field(description="its name in tables; left out, the method's own")
+    papers: Annotated[list[Literal["hcp", "pcl"]], Once] = Field(description="in whose tables it has a row")
+    published: str | None = Field(
+        description="the papers' method that it is measured beside, a `key` of published.csv; left out, the one of its own name"
+    )
+    measure: Annotated[list[Literal["noise", "cw", "sweep", "adaptive", "l2"]], Once] = Field(
+        description="besides `run.attacks`; adaptive: the papers' attacks on cross entropy and loss; l2: AutoAttack in l2"
+    )
+    network: str = Field(description="a name in the data set's `networks`")
+    epochs: str = Field(description="a name in the data set's `training.epochs`")
+    optimizer: str = Field(description="a name in the data set's `training.optimizers`")
+    prototypes: dict[str, Optimizer | None] = Field(
+        description="the optimizer of each kind of prototypes that the loss has; left empty: not that kind, which the base has"
+    )
     adversary: AdversarialTraining | None
 
 
 class Transfer(Strict):
-    """Whose adversarial images are shown to all: `sources` are trained for it, `methods` are of the run."""
+    """Whose adversarial images are shown to all."""
 
-    sources: Names
-    methods: Names
+    sources: Names = Field(description="methods that are trained for this alone")
+    methods: Names = Field(description="methods of the run")
 
 
 class Planes(Strict):
-    """Methods trained once more with a layer of two features, by the data set's optimizer `planes`; epochs to be drawn."""
+    """Methods trained once more with a layer of two features, by the data set's optimizer `planes`."""
 
     methods: Names
-    epochs: Annotated[list[PositiveInt], Once]
+    epochs: Annotated[list[PositiveInt], Once] = Field(description="those that are drawn, besides the last")
 
 
 class Cost(Strict):
+    """Seconds an epoch, pcl table 12."""
+
     methods: Names
     repeats: PositiveInt
 
 
 class Statistics(Strict):
-    alpha: Annotated[float, Field(gt=0, lt=1)]
-    compare: Annotated[list[str], Field(min_length=3), Once]
+    """Friedman's test and Nemenyi's critical difference, hcp section 5.3."""
+
+    alpha: Annotated[float, Field(gt=0, lt=1)] = Field(description="level of significance")
+    compare: Annotated[list[str], Field(min_length=3), Once] = Field(description="methods")
 
 
 class Compute(Strict):
-    device: Literal["auto", "cpu", "cuda"]
-    precision: Literal["fp32", "bf16"]
-    attack_precision: Literal["fp32", "bf16"]
-    threads: Annotated[int, Field(ge=0, le=1024)]  # a million crash PyTorch
+    device: Literal["auto", "cpu", "cuda"] = Field(description="auto: a GPU where there is one")
+    precision: Literal["fp32", "bf16"] = Field(description="of training")
+    attack_precision: Literal["fp32", "bf16"] = Field(description="of attacks; what they have broken is checked in fp32")
+    threads: Annotated[int, Field(ge=0, le=1024)] = Field(
+        description="on the CPU; 0: as many as there are cores"
+    )  # a million crash PyTorch
 
 
 class Params(Strict):
-    root: Folder
+    root: Folder = Field(description="the folder of pipeline/ and stages/, seen from this file")
     run: Run
     images: Images
     datasets: dict[Name, Dataset]
     methods: dict[Name, Method]
-    attacks: dict[Name, AttackChoice]
-    autoattack: dict[Name, Annotated[dict[Name, AttackChoice], Field(min_length=1)]]
+    attacks: dict[Name, AttackChoice] = Field(description="by the names that `run.attacks` has")
+    autoattack: dict[Name, Annotated[dict[Name, AttackChoice], Field(min_length=1)]] = Field(
+        description="versions of AutoAttack, each with its parts, which attack what those before have left right"
+    )
     verdict: Verdict
     noise: Noise
     transfer: Transfer

@@ -10,7 +10,8 @@ import torch
 
 if TYPE_CHECKING:
     from pipeline.params.choices import NetworkChoice, SourceChoice
-    from pipeline.params.schema import Dataset, Method
+    from pipeline.params.dataset import Dataset
+    from pipeline.params.schema import Method
 
 BYTES = 3 * 4  # a parameter in training: weight, gradient, momentum
 USUAL_WIDTH, USUAL_ENSEMBLE = 1024, 10  # up to here any memory does; to count the weights takes up to a second

@@ -28,9 +28,14 @@ def _each_once(values: list[Any]) -> list[Any]:
     return values
 
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_]{0,63}$")]  # becomes part of file names and of commands
-Folder = Annotated[str, StringConstraints(pattern=r"^[\w.+/-]+$")]  # becomes part of commands
-Text = Annotated[str, AfterValidator(_one_line)]
+def _shown_as(words: str) -> Any:
+    """What docs/params.md calls a kind of text: JSON Schema's `format`."""
+    return Field(json_schema_extra={"format": words})
+
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_]{0,63}$"), _shown_as("name")]  # part of file names, commands
+Folder = Annotated[str, StringConstraints(pattern=r"^[\w.+/-]+$"), _shown_as("folder")]  # becomes part of commands
+Text = Annotated[str, AfterValidator(_one_line), _shown_as("one line of text")]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -48,8 +53,8 @@ class Strict(BaseModel):
 
 
 class Tracking(Strict):
-    """How runs are tracked, on which no result hangs."""
+    """How runs are tracked in MLflow, on which no result hangs."""
 
     enabled: bool
-    uri: str
+    uri: str = Field(description="the store; empty: mlflow/mlflow.db here")
     experiment: Text
