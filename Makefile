@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 
 .DEFAULT_GOAL := help
-.PHONY: help repro repository side-by-side plan show compare verify test check mutants ui sync lock bench
+.PHONY: help repro repository side-by-side plan show compare verify test check mutants ui sync lock lowest bench
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -77,6 +77,12 @@ lock: $(INSTALLED)  ## pin the newest versions that pyproject.toml allows
 	pip install -q uv
 	uv pip compile pyproject.toml --universal --python-version 3.11 --extra pipeline --group test --group lint --upgrade \
 		--no-annotate --no-header --no-emit-index-url --no-emit-find-links -o requirements.lock
+
+lowest: $(INSTALLED)  ## the tests on the oldest packages that pyproject.toml allows (TESTS="tests/losses": these)
+	pip install -q uv
+	uv venv -q --clear --python $(BIN)/python .venv/lowest
+	uv pip install -q --python .venv/lowest/bin/python --resolution lowest-direct -r pyproject.toml --extra pipeline --group test
+	.venv/lowest/bin/python -m pytest $(TESTS)
 
 $(INSTALLED): requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

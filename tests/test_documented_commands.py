@@ -33,7 +33,21 @@ from pipeline.params.lookups import LOOKUPS
 from pipeline.params.schema import load_params
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-PROGRAMS = ("make", "dvc", "python", "torchrun", "judge-defence", "pip", "source", "git", "uv", ".venv/bin/python", ".venv/bin/pip")
+PROGRAMS = (
+    "make",
+    "dvc",
+    "python",
+    "torchrun",
+    "judge-defence",
+    "pip",
+    "source",
+    "git",
+    "grep",
+    "python3",
+    "touch",
+    ".venv/bin/python",
+    ".venv/bin/pip",
+)
 BIN = Path(sys.executable).parent
 ENVIRONMENT = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
 # Stands for python, dvc, ... below make: writes down how it was called. dvc has something to do; group.py starts what it is given.
@@ -139,6 +153,10 @@ def check_dvc(words: list[str], stages: set[str]) -> None:
     assert targets <= stages, f"dvc {' '.join(words)}"
 
 
+def check_pip(command: str, *arguments: str) -> None:
+    create_command(command).parse_args(list(arguments))
+
+
 @pytest.fixture
 def made(tmp_path: Path) -> Path:
     """A folder with the Makefile, in which the programs that it calls are STUB."""
@@ -147,10 +165,11 @@ def made(tmp_path: Path) -> Path:
         shutil.copy(ROOT / name, tmp_path)
     for profile in (ROOT / "profiles").iterdir():
         (tmp_path / "profiles" / profile.name).mkdir(parents=True)
-    (tmp_path / ".venv/bin").mkdir(parents=True)
-    for name in ("python", "dvc", "pip", "uv", "ruff", "mypy"):
-        (tmp_path / ".venv/bin" / name).write_text(STUB)
-        (tmp_path / ".venv/bin" / name).chmod(0o755)
+    for name in ("bin/python", "bin/dvc", "bin/pip", "bin/uv", "bin/ruff", "bin/mypy", "lowest/bin/python"):
+        program = tmp_path / ".venv" / name
+        program.parent.mkdir(parents=True, exist_ok=True)
+        program.write_text(STUB)
+        program.chmod(0o755)
     return tmp_path
 
 
@@ -171,6 +190,8 @@ def check_make(words: list[str], folder: Path, stages: set[str]) -> str:
             check_dvc(arguments, stages)
         elif program == "python" and arguments[0] == "-m" and arguments[1] != "pytest":
             check_module(*arguments[1:])
+        elif program == "pip":
+            check_pip(*arguments)
     return done.stdout
 
 
@@ -193,9 +214,19 @@ def check_command(words: list[str], folder: Path, stages: set[str]) -> None:
         case "judge-defence":
             check_module("stages.evaluate", *arguments)
         case "pip":
-            create_command(arguments[0]).parse_args(arguments[1:])
+            check_pip(*arguments)
         case "source":
             assert arguments == [".venv/bin/activate"]
+        case "python3":
+            assert arguments == ["-m", "venv", ".venv"]
+        case "touch":  # what the Makefile takes as the sign that all is installed
+            assert f"INSTALLED := {arguments[0]}\n" in (folder / "Makefile").read_text(encoding="utf-8")
+        case "grep":
+            *grep, to, file = arguments
+            assert (to, file) == (">", ".venv/cpu.txt")
+            left = subprocess.run(["grep", *grep], cwd=folder, capture_output=True, text=True, check=True).stdout
+            assert "\ntorch==" in left
+            assert "nvidia" not in left
         case "git":
             assert arguments[0] in ("clone", "init", "pull")
         case _:
