@@ -66,7 +66,7 @@ def card_figure(card: Card) -> Figure:
     """One below the other, so that text is legible on a phone too: curves, what each attack broke, features (beside noise, where it
     was measured), the examples."""
     bars = BAR * (bar_places(card.broken)[-1] + 2) if len(card.broken) else 0.5
-    figure = Figure(figsize=(WIDTH, 5.35 + bars))
+    figure = Figure(figsize=(WIDTH, 5.5 + bars))
 
     def panel(left: float, above: float, width: float, height: float) -> Axes:
         """In inches; above: from the top of the figure to that of the panel."""
@@ -80,8 +80,8 @@ def card_figure(card: Card) -> Figure:
         noise_panel(panel(0.38, 3.1 + bars, 1.95, 1.15), card.noise)
     with threadpool_limits(limits=1):  # small matrices: threads wait for each other
         features_panel(panel(left, 3.1 + bars, WIDTH - 0.12 - left, 1.15), card.features, card.labels, drawn=POINTS)
-    figure.axes[-1].set_title(f"clean features, PCA: {figure.axes[-1].get_title()}")
-    examples_panel(panel(0.1, 4.85 + bars, 4.8, 0.45), card.examples)
+    figure.axes[-1].set_title(f"features, PCA: {figure.axes[-1].get_title()}")
+    examples_panel(panel(0.1, 5.02 + bars, 4.8, 0.45), card.examples)
     for ax in figure.axes:
         title = ax.get_title()
         ax.set_title("")
@@ -147,7 +147,7 @@ def noise_panel(ax: Axes, noise: np.ndarray) -> None:
     ax.set_xlim(left=0)
     ax.locator_params(nbins=6)
     ax.tick_params(labelsize=TEXT - 0.5)
-    ax.set_title("images by noise that fools them (MSE)")
+    ax.set_title("noise that fools an image (MSE)")
 
 
 def montage(examples: Examples) -> tuple[np.ndarray, float]:
@@ -167,7 +167,7 @@ def montage(examples: Examples) -> tuple[np.ndarray, float]:
 
 
 def examples_panel(ax: Axes, examples: Examples) -> None:
-    """One picture; above each example its label, what it is taken for with what confidence, and the attack."""
+    """One picture; above each example its label, what it is taken for, with what confidence, and the attack."""
     ax.axis("off")
     if not len(examples.clean):
         empty(ax, "worst examples: no attack broke an image")
@@ -177,12 +177,12 @@ def examples_panel(ax: Axes, examples: Examples) -> None:
     slot = width / len(examples.clean)
     ax.imshow(picture)
     for i, (label, prediction, attack) in enumerate(zip(examples.label, examples.prediction, examples.attack, strict=True)):
-        text = f"{label} → {prediction} ({100 * examples.confidence[i]:.0f} %)\n{attack_name(attack)}"
-        ax.text(i * slot, -0.07 * height, text, fontsize=TEXT - 0.5, va="bottom")
+        text = f"{label} → {prediction}\n{100 * examples.confidence[i]:.0f} %, {attack_name(attack)}"
+        ax.text(i * slot, -0.07 * height, text, fontsize=TEXT - 1.5, va="bottom")
     ax.set_xlim(-0.5, SHOWN * slot - 0.5)  # as large for one example as for all
     ax.set_anchor("SW")
-    text = f"worst examples: image | perturbation x {k:.0f} | adversarial image; label → prediction (confidence)"
-    ax.text(0, -0.72 * height, text, fontsize=TEXT, va="bottom")
+    text = f"worst: image, perturbation x {k:.0f}, adversarial; label → prediction"
+    ax.text(0, -1.02 * height, text, fontsize=TEXT, va="bottom")
 
 
 def empty(ax: Axes, why: str) -> None:
