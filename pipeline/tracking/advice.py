@@ -16,14 +16,14 @@ ADVICE = (  # what MLflow and SQLAlchemy say: what to do
     ),
     (r"Connection|timed out|Max retries|API request to", "is the server of tracking.uri up, and the address right?"),
 )
-SHORTENED = 120  # characters of a message that is followed by advice
+SHORTENED = 160  # characters of the first sentence, which advice follows
 
 
 def reason(error: Exception) -> str:
     """One line, without the password that a URI may hold."""
     text = re.sub(r"//[^/@]*@", "//", " ".join(str(error).split()))
     known = _advice(text)
-    return f"{type(error).__name__}: {text[:SHORTENED] if known else text[:300]}{f'; {known}' if known else ''}"
+    return f"{type(error).__name__}: {text.split('. ')[0][:SHORTENED] if known else text[:300]}{f'; {known}' if known else ''}"
 
 
 def _advice(text: str) -> str:

@@ -242,7 +242,7 @@ def test_a_second_run_writes_the_same_bytes(profile: Path) -> None:
     before = {path: path.read_bytes() for path in files}
     all_stages(profile, hash_seed="1")
     cards = 2 * len(RIGHT)
-    assert len(files) == 10 + 3 + 8 + cards + 3  # tables, data/report, figures, cards; summary and report
+    assert len(files) == 11 + 4 + 9 + cards + 3  # tables and data/report with checksums, figures, cards; summary and report
     in_git = [path for path in files if path.parent.name in ("tables", "figures") or path.name in ("summary.json", "report.md")]
     assert len(in_git) <= 25 - 2  # params.yaml and dvc.lock come to it
     assert [path.name for path in files if path.read_bytes() != before[path]] == []
@@ -251,11 +251,11 @@ def test_a_second_run_writes_the_same_bytes(profile: Path) -> None:
 def test_report_has_verdict_findings_tables_figures_and_statistics(profile: Path) -> None:
     text = (profile / "metrics" / "report.md").read_text()
     links = re.findall(r"!\[[^]]*\]\(([^)]+)\)", text)
-    assert len(links) == 3 + 5  # no cards: they are not in git
+    assert len(links) == 1 + 3 + 5  # no cards: they are not in git
     assert all((profile / "metrics" / link).is_file() for link in links)
     headings = re.findall(r"^## (.*)$", text, flags=re.MULTILINE)
     verdicts = ["Verdict: cifar10, l-inf eps 0.03", "Verdict: digits, l-inf eps 0.1"]
-    assert headings[:6] == [*verdicts, "Models", "What was run", "HCP: findings", "PCL: findings"]
+    assert headings[:7] == [*verdicts, "Published and measured", "Models", "What was run", "HCP: findings", "PCL: findings"]
     assert sum(heading.startswith("HCP Table") for heading in headings) == 4
     assert sum(heading.startswith("PCL Table") for heading in headings) == 10
     assert headings[-3:] == ["Known misprints in the papers", "How it was made", "How to make this page again"]
@@ -286,7 +286,7 @@ def test_a_subset_of_methods_with_two_seeds_gives_every_file(tmp_path: Path) -> 
     table = pd.read_csv(tmp_path / "metrics/tables/hcp.csv")
     assert set(table.loc[table["measured"].notna(), "method"]) == {"softmax_fs", "at", "hcp"}
     assert set(table["seeds"].dropna()) == {2}
-    assert len(list((tmp_path / "metrics/figures").iterdir())) == 8
+    assert len(list((tmp_path / "metrics/figures").iterdir())) == 9
     text = (tmp_path / "metrics/report.md").read_text()
     assert "- statistics: center is not in run.methods" in text
     assert "| HCP (SM) beats CL (SM) under BIM, eps 0.15" in re.sub(" +", " ", text)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from pipeline.reporting.drawing import save
-from pipeline.reporting.files import read_table
+from pipeline.reporting.files import read_table, write_sums
 from pipeline.reporting.markdown import markdown_table, markdown_text
 from pipeline.reporting.page.html import Page
 
@@ -71,6 +71,7 @@ def test_every_label_goes_through_csv_files_unchanged(folder: Path) -> None:
 def test_missing_numbers_stay_missing_and_text_that_is_none_stays(tmp_path: Path) -> None:
     rows = pd.DataFrame({"label": ["nan", "1.0", "true"], "method": ["null", "01", "na"], "measured": [1.5, np.nan, 2.0]})
     rows.to_csv(tmp_path / "a.csv", index=False)
+    write_sums(tmp_path)
     pd.testing.assert_frame_equal(read_table(tmp_path / "a.csv"), rows)
 
 

@@ -88,6 +88,8 @@ def test_tsne_figures_show_the_layers_that_there_are(tmp_path: Path) -> None:
         folder = tmp_path / "digits" / method / "0"
         folder.mkdir(parents=True)
         write_features(folder, 60, {"layer2": 1.0, "layer3": 1.0, "layer5": 3.0})
+        clean = pd.DataFrame({"attack": "clean", "label": np.arange(60) % 10})
+        clean.to_parquet(folder / "outcomes.parquet", index=False)
     rows = loss_rows(
         tmp_path, ["digits"], made_paper({"triplet": "triplet", "pcl_deep": "pcl_deep", "hcp": ""}, {"triplet": "T"}), 0
     )

@@ -148,7 +148,7 @@ def test_links_lead_to_something_and_ids_are_unique(page: Tags) -> None:
     assert len(links) > 3 * METHODS
     inside = [link for link in links if link.startswith("#")]
     assert [link for link in inside if link[1:] not in ids] == []
-    assert {link for link in links if not link.startswith("#")} == {"../docs/discrepancies.md"}
+    assert [link for link in links if not link.startswith("#")] == []  # the page is mailed alone
     used = [attributes["aria-labelledby"] for _, attributes in page.tags if "aria-labelledby" in attributes]
     assert set(used) <= set(ids)
 
@@ -375,7 +375,7 @@ def test_cards_are_small_pictures(profile: Path) -> None:
         assert file.stat().st_size < 30_000
         with Image.open(file) as image:
             assert image.mode == "P"
-            assert image.width > 700
+            assert image.width >= 550  # a column of the page
 
 
 LAYOUT = """<script>addEventListener("load", () => {

@@ -5,6 +5,7 @@ import pandas as pd
 from pipeline.reporting.markdown import interval_text, markdown_table, markdown_text
 from pipeline.reporting.outcomes import CW
 from pipeline.reporting.verdict.lines import SUITES, Line, Verdict, attack_name
+from pipeline.reporting.verdict.status import NEXT
 
 BESIDES = (CW, "noise")  # neither in the verdict table nor in that of what each attack broke
 
@@ -63,5 +64,6 @@ def card_body(verdict: Verdict, line: Line, tables: dict[str, pd.DataFrame]) -> 
     parts.append(broken_table(own["broken"]))
     parts.append(f"**Checks for masked gradients**, {line.flags or 'none'} of which {'warn' if line.flags != 1 else 'warns'}.")
     parts.append(masking_table(own["masking"]))
+    parts.append(f"**To try next:** {NEXT[line.status]}.")
     parts.append(f"[Back to the verdict](#{verdict.anchor})")
     return "\n\n".join(parts)

@@ -53,6 +53,8 @@ class Page:
             "html_inline": _html,
             "html_block": _html,
             "image": _image,
+            "link_open": _link_open,
+            "link_close": _link_close,
             "table_open": _table_open,
             "table_close": _table_close,
             "th_open": _header,
@@ -97,6 +99,20 @@ def _image(renderer: RendererHTML, tokens: Tokens, index: int, options: Any, env
         width, height = image.size
     picture = f'<img src="{data_uri(path)}" alt="{alt}" width="{width}" height="{height}">'
     return f'<span class="picture" tabindex="0">{picture}</span>'
+
+
+def _link_open(renderer: RendererHTML, tokens: Tokens, index: int, options: Any, env: Any) -> str:
+    """The page is mailed alone: what leads to a file beside it is text."""
+    return renderer.renderToken(tokens, index, options, env) if _within(tokens[index]) else ""
+
+
+def _link_close(renderer: RendererHTML, tokens: Tokens, index: int, options: Any, env: Any) -> str:
+    opened = next(token for token in reversed(tokens[:index]) if token.type == "link_open")  # links are not nested
+    return "</a>" if _within(opened) else ""
+
+
+def _within(link: Token) -> bool:
+    return str(link.attrs["href"]).startswith("#")
 
 
 def _html(renderer: RendererHTML, tokens: Tokens, index: int, options: Any, env: Any) -> str:

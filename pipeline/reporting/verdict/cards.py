@@ -21,6 +21,8 @@ POINTS = 500  # of the features' scatter; PCA is fitted on all
 TILE = 64  # pixels of the figure a tile of the examples is at least drawn with
 LINES = {"fgsm": "#88CCEE", "bim": "#44AA99", "mim": "#999933", "pgd": "#332288"}
 TEXT = 9
+WIDTH = 5.0  # inches
+BAR = 0.14  # of height, a bar
 
 
 class Examples(NamedTuple):
@@ -61,17 +63,25 @@ def load_examples(folder: Path, *, dataset: str, method: str, seed: int) -> Exam
 
 
 def card_figure(card: Card) -> Figure:
-    """Curves beside what each attack broke; noise, where it was measured, beside features; the examples below."""
-    figure = Figure(figsize=(7.2, 6))
-    curves_panel(figure.add_axes((0.055, 0.64, 0.445, 0.31)), card.curves, card.eps)
-    broken_panel(figure.add_axes((0.69, 0.64, 0.3, 0.31)), card.broken)
+    """One below the other, so that text is legible on a phone too: curves, what each attack broke, features (beside noise, where it
+    was measured), the examples."""
+    bars = BAR * (bar_places(card.broken)[-1] + 2) if len(card.broken) else 0.5
+    figure = Figure(figsize=(WIDTH, 5.5 + bars))
+
+    def panel(left: float, above: float, width: float, height: float) -> Axes:
+        """In inches; above: from the top of the figure to that of the panel."""
+        whole = figure.get_figheight()
+        return figure.add_axes((left / WIDTH, 1 - (above + height) / whole, width / WIDTH, height / whole))
+
+    curves_panel(panel(0.38, 0.3, 4.5, 1.6), card.curves, card.eps)
+    broken_panel(panel(1.9, 2.5, 2.98, bars), card.broken)
+    left = 2.65 if len(card.noise) else 0.38
     if len(card.noise):
-        noise_panel(figure.add_axes((0.055, 0.31, 0.445, 0.235)), card.noise)
-    left = 0.55 if len(card.noise) else 0.055
+        noise_panel(panel(0.38, 3.1 + bars, 1.95, 1.15), card.noise)
     with threadpool_limits(limits=1):  # small matrices: threads wait for each other
-        features_panel(figure.add_axes((left, 0.28, 0.99 - left, 0.265)), card.features, card.labels, drawn=POINTS)
-    figure.axes[-1].set_title(f"clean features, PCA: {figure.axes[-1].get_title()}")
-    examples_panel(figure.add_axes((0.01, 0.005, 0.98, 0.15)), card.examples)
+        features_panel(panel(left, 3.1 + bars, WIDTH - 0.12 - left, 1.15), card.features, card.labels, drawn=POINTS)
+    figure.axes[-1].set_title(f"features, PCA: {figure.axes[-1].get_title()}")
+    examples_panel(panel(0.1, 5.02 + bars, 4.8, 0.45), card.examples)
     for ax in figure.axes:
         title = ax.get_title()
         ax.set_title("")
@@ -102,9 +112,15 @@ def curves_panel(ax: Axes, curves: pd.DataFrame, eps: float) -> None:
     ax.xaxis.set_major_formatter(lambda x, _: f"{x:.3g}")
     ax.set_ylim(0, 102)
     ax.tick_params(labelsize=TEXT - 0.5)
-    ax.set_title(f"accuracy (%) against eps; dashed: {eps:g}")
+    ax.set_title(f"accuracy (%) against eps, on a square root scale; dashed: {eps:g}")
     if attacks:
         ax.legend(fontsize=TEXT - 1, frameon=False, borderpad=0, labelspacing=0.25, handlelength=1.4)
+
+
+def bar_places(broken: pd.DataFrame) -> np.ndarray:
+    """A bar an attack, with room above a suite for its name."""
+    starts = broken["suite"] != broken["suite"].shift()
+    return np.arange(len(broken)) + 1.1 * starts.cumsum().to_numpy()
 
 
 def broken_panel(ax: Axes, broken: pd.DataFrame) -> None:
@@ -112,8 +128,7 @@ def broken_panel(ax: Axes, broken: pd.DataFrame) -> None:
     if broken.empty:
         empty(ax, "no attack measured")
         return
-    starts = broken["suite"] != broken["suite"].shift()
-    places = np.arange(len(broken)) + 1.1 * starts.cumsum().to_numpy()  # room above a suite for its name
+    starts, places = broken["suite"] != broken["suite"].shift(), bar_places(broken)
     ax.barh(places, broken["left"], color="#332288", height=0.75)
     ax.barh(places, broken["broken"], left=broken["left"], color="#DDCC77", height=0.75)
     for place, suite in zip(places[starts], broken.loc[starts, "suite"], strict=True):
@@ -132,7 +147,7 @@ def noise_panel(ax: Axes, noise: np.ndarray) -> None:
     ax.set_xlim(left=0)
     ax.locator_params(nbins=6)
     ax.tick_params(labelsize=TEXT - 0.5)
-    ax.set_title("images by noise that fools them (MSE)")
+    ax.set_title("noise that fools an image (MSE)")
 
 
 def montage(examples: Examples) -> tuple[np.ndarray, float]:
@@ -152,7 +167,7 @@ def montage(examples: Examples) -> tuple[np.ndarray, float]:
 
 
 def examples_panel(ax: Axes, examples: Examples) -> None:
-    """One picture; above each example its label, what it is taken for with what confidence, and the attack."""
+    """One picture; above each example its label, what it is taken for, with what confidence, and the attack."""
     ax.axis("off")
     if not len(examples.clean):
         empty(ax, "worst examples: no attack broke an image")
@@ -162,12 +177,12 @@ def examples_panel(ax: Axes, examples: Examples) -> None:
     slot = width / len(examples.clean)
     ax.imshow(picture)
     for i, (label, prediction, attack) in enumerate(zip(examples.label, examples.prediction, examples.attack, strict=True)):
-        text = f"{label} → {prediction} ({100 * examples.confidence[i]:.0f} %)\n{attack_name(attack)}"
-        ax.text(i * slot, -0.07 * height, text, fontsize=TEXT - 0.5, va="bottom")
+        text = f"{label} → {prediction}\n{100 * examples.confidence[i]:.0f} %, {attack_name(attack)}"
+        ax.text(i * slot, -0.07 * height, text, fontsize=TEXT - 1.5, va="bottom")
     ax.set_xlim(-0.5, SHOWN * slot - 0.5)  # as large for one example as for all
     ax.set_anchor("SW")
-    text = f"worst examples: image | perturbation x {k:.0f} | adversarial image; label → prediction (confidence)"
-    ax.text(0, -0.72 * height, text, fontsize=TEXT, va="bottom")
+    text = f"worst: image, perturbation x {k:.0f}, adversarial; label → prediction"
+    ax.text(0, -1.02 * height, text, fontsize=TEXT, va="bottom")
 
 
 def empty(ax: Axes, why: str) -> None:

@@ -172,7 +172,8 @@ def caption(verdict: Verdict, autoattack: str) -> str:
         "with knowledge of the defence, and of its prototypes where it has any, and who tries what helps against masked gradients "
         f"where they look so. AutoAttack: {autoattack}, {how}{more}. Robust: right on every image that was tried on the model and "
         "lies within this eps of the test image, by whatever attack and on whichever model it was made. Flags: checks for masked "
-        "gradients that warn; the card of the model has them."
+        'gradients that warn; the card of the model has them. None of them beside "only looked robust" is no contradiction: a '
+        "gradient may be sound, and the papers' attacks too few or too short to follow it."
     )
 
 

@@ -33,6 +33,14 @@ STATUSES = {  # above, by the 95 % interval: chance and the undefended model
     UNTRAINED: "at chance without any attack",
 }
 
+NEXT = {
+    HOLDS: "more images and seeds, the standard AutoAttack, a larger eps, and an attack written for this defence",
+    MASKED: "find what blocks the gradient and attack around it (straight through, mean over draws), with more queries and images",
+    LOOKED: "do not report the papers' attacks alone; train on adversarial examples besides, and compare with doing just that",
+    FALLS: "train on adversarial examples besides; a smaller eps tells whether it helps at all",
+    UNTRAINED: "a longer schedule, a lower learning rate, clipped gradients or a smaller eps in training, before any attack",
+}
+
 
 class Status(NamedTuple):
     """name: a key of STATUSES; note: a few words on it."""
