@@ -37,13 +37,13 @@ def data_digests(folder: Path) -> dict[str, str]:
 
 
 def data_input(name: str, digest: str, folder: Path) -> Any:
-    """The data set `name` as an input of a run. digest: md5 of data/<name>.npz."""
+    """The data set `name` as an input of a run. digest: md5 of data/<name>.npz, of which the first 8 digits are shown."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     about = folder / "metrics/data" / f"{name}.json"
     images = json.loads(about.read_text(encoding="utf-8")).get("images", {}) if about.is_file() else {}
-    source = json.dumps({"uri": f"data/{name}.npz"})
-    dataset = Dataset(name, digest, "local", source, profile=json.dumps({f"{split} images": n for split, n in images.items()}))
+    source = json.dumps({"uri": f"data/{name}.npz", "md5": digest})
+    dataset = Dataset(name, digest[:8], "local", source, profile=json.dumps({f"{split} images": n for split, n in images.items()}))
     return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
 
 

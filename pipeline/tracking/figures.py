@@ -10,9 +10,9 @@ AUTOATTACK = re.compile(r"accuracy/autoattack_([\d.e-]+)")
 
 
 def headline(metrics: Mapping[str, float]) -> dict[str, float]:
-    """metrics: what stage attack logs, accuracy/<attack>_<eps> -> those of `HEADLINE` at the strength of AutoAttack; none where it
-    did not run. paper_attack: the strongest of the papers'. robust: the least of the others, at which the worst case by image is at
-    most; the report has that one, and puts it in its place."""
+    """metrics: what stage attack logs, accuracy/<attack>_<eps> -> those of `HEADLINE` at the strength of AutoAttack, rounded as in
+    metrics/summary.json; none where AutoAttack did not run. paper_attack: the strongest of the papers'. robust: the least of the
+    others, which the worst case by image is at most; the report has that one, and puts it in its place."""
     eps = next((found[1] for found in map(AUTOATTACK.fullmatch, metrics) if found), None)
     if eps is None:
         return {}
@@ -20,7 +20,7 @@ def headline(metrics: Mapping[str, float]) -> dict[str, float]:
     attacked = {"paper_attack": min(papers)} if papers else {}
     attacked |= {attack: metrics[name] for attack in ("adaptive", "autoattack") if (name := f"accuracy/{attack}_{eps}") in metrics}
     clean = {"clean": metrics["accuracy/clean"]} if "accuracy/clean" in metrics else {}
-    return clean | attacked | {"robust": min(attacked.values())}
+    return {name: round(value, 2) for name, value in (clean | attacked | {"robust": min(attacked.values())}).items()}
 
 
 def description(params: Mapping[str, Any]) -> str:

@@ -47,14 +47,13 @@ def record_report(store: Store, folder: Path) -> int:
     if not (folder / "metrics/report.md").is_file() or not (folder / "metrics/summary.json").is_file():
         return 0
     try:
-        results = read_results(folder)
+        results = {_trained(folder, model): result for model, result in read_results(folder).items()}
     except (ValueError, KeyError, OSError) as error:
         print(f"not in MLflow yet: what the report says ({' '.join(str(error).split())[:200]})", file=sys.stderr, flush=True)
         return 0
     with store_errors():
         runs = {run.data.tags.get("key", ""): run for run in reversed(store.runs())}
-        found = [(runs[key], result) for model, result in results.items() if (key := _trained(folder, model)) in runs]
-        return sum(_record(store.client, run, result) for run, result in found)
+        return sum(_record(store.client, runs[key], result) for key, result in results.items() if key in runs)
 
 
 def read_results(folder: Path) -> dict[Key, Result]:
@@ -66,7 +65,7 @@ def read_results(folder: Path) -> dict[Key, Result]:
     run, metrics = read_run(folder / "data/items/report.yaml"), folder / "metrics"
     text = (metrics / "summary.json").read_text(encoding="utf-8")
     summary, report = json.loads(text), (metrics / "report.md").read_text(encoding="utf-8")
-    status = pd.read_csv(metrics / "tables/verdict_status.csv").fillna("").set_index(["dataset", "method"])
+    status = pd.read_csv(metrics / "tables/verdict_status.csv", dtype=str, keep_default_na=False).set_index(["dataset", "method"])
     figures = {seed: figures_of_seed(run, folder / "data", seed) for seed in run.seeds}
     results: dict[Key, Result] = {}
     for dataset, methods in summary.items():

@@ -34,8 +34,9 @@ def serve(settings: Settings, port: int) -> int:
         print(f"error: {error}", file=sys.stderr)  # there is something to see all the same
     with store_errors():
         save_view(store)
-    link = (uri.rstrip("/") if remote else f"http://127.0.0.1:{port}") + page(store.experiment_id)
-    print(f"\nSide by side{'' if remote else ', in a moment'}:\n  {link}\n", flush=True)
+    address = uri.rstrip("/") if remote else f"http://127.0.0.1:{port}"
+    link, as_list = (address + page(store.experiment_id, charts=charts) for charts in (True, False))
+    print(f"\nSide by side{'' if remote else ', in a moment'}:\n  {link}\nAs a list:\n  {as_list}\n", flush=True)
     if remote:
         webbrowser.open(link)
         return 0

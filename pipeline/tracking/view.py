@@ -17,15 +17,17 @@ ABOUT = (
 )
 
 
-def page(experiment_id: str) -> str:
-    """Path on the server."""
-    return f"/#/experiments/{experiment_id}/runs?compareRunsMode=CHART&viewStateShareKey={NAME}&workflowType=machine_learning"
+def page(experiment_id: str, *, charts: bool) -> str:
+    """Path on the server: of the list, with figures as columns, or of the names beside charts."""
+    mode = "compareRunsMode=CHART&" if charts else ""
+    return f"/#/experiments/{experiment_id}/runs?{mode}viewStateShareKey={NAME}&workflowType=machine_learning"
 
 
 def view() -> dict[str, Any]:
     """Columns, filter, order and charts, in MLflow's own form."""
     axes = ["clean", "paper_attack", "robust"]
-    bars = [_chart("BAR", name, metricKey=name, runsCountToCompare=30) for name in axes]
+    bars = [_chart("BAR", name, metricKey=name, runsCountToCompare=30) for name in reversed(axes)]
+    section = {"uuid": NAME, "name": "Accuracy in %", "display": True, "isReordered": True, "isGenerated": False, "columns": 2}
     columns = [f"metrics.`{name}`" for name in HEADLINE]
     columns += ["tags.`verdict`", *(f"attributes.`{name}`" for name in ("Dataset", "Models", "Description"))]
     return {
@@ -33,10 +35,12 @@ def view() -> dict[str, Any]:
         "orderByKey": "metrics.`robust`",
         "orderByAsc": False,
         "selectedColumns": columns,
+        "columnOrder": ["attributes.`Run Name`", *columns],
+        "columnWidths": dict.fromkeys(columns[: len(HEADLINE)], 110),
         "runsHiddenMode": "SHOW_ALL",
         "viewMaximized": False,
         "runListHidden": False,
-        "compareRunSections": [{"uuid": NAME, "name": "Accuracy in %", "display": True, "isReordered": True, "isGenerated": False}],
+        "compareRunSections": [section],
         "compareRunCharts": [_chart("PARALLEL", "axes", selectedParams=[], selectedMetrics=axes, showAllRuns=True), *bars],
         "isAccordionReordered": True,
     }
