@@ -5,11 +5,12 @@ import json
 import re
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.tracking.entries import md5, model_of
+from pipeline.reporting.run import read_run
+from pipeline.runtime.files import content_key
+from pipeline.tracking.entries import model_of
 from pipeline.tracking.run import open_store, store_errors, sync
 from pipeline.tracking.store import Settings, Store
 from pipeline.tracking.view import save_view
@@ -44,23 +45,29 @@ def sync_all(settings: Settings, folder: Path) -> int:
 def record_report(store: Store, folder: Path) -> int:
     """Into how many runs something went. Where there is no report yet, or it is of other results, none; the user is told of the
     latter. Raises ValueError when the store fails."""
-    if not (folder / "metrics/report.md").is_file() or not (folder / "metrics/summary.json").is_file():
+    metrics = folder / "metrics"
+    files = [metrics / name for name in ("summary.json", "tables/verdict_status.csv", "report.md")]
+    if not all(file.is_file() for file in files):
         return 0
+    key = content_key([*files, *sorted((metrics / "cards").glob("*/*.png"))])
+    with store_errors():
+        runs = {run.data.tags.get("key", ""): run for run in reversed(store.runs())}
     try:
-        results = {_trained(folder, model): result for model, result in read_results(folder).items()}
+        trained = {model: training for model in _models(folder) if (training := _trained(folder, model)) in runs}
+        old = [model for model, training in trained.items() if runs[training].data.tags.get("key.report") != key]
+        results = read_results(folder) if old else {}  # which takes a while
     except (ValueError, KeyError, OSError) as error:
         print(f"not in MLflow yet: what the report says ({' '.join(str(error).split())[:200]})", file=sys.stderr, flush=True)
         return 0
     with store_errors():
-        runs = {run.data.tags.get("key", ""): run for run in reversed(store.runs())}
-        return sum(_record(store.client, runs[key], result) for key, result in results.items() if key in runs)
+        for model in old:
+            _record(store.client, runs[trained[model]], results[model], key)
+    return len(old)
 
 
 def read_results(folder: Path) -> dict[Key, Result]:
     """Raises ValueError where metrics/ does not follow from data/."""
     import pandas as pd
-
-    from pipeline.reporting.run import read_run
 
     run, metrics = read_run(folder / "data/items/report.yaml"), folder / "metrics"
     text = (metrics / "summary.json").read_text(encoding="utf-8")
@@ -114,34 +121,30 @@ def card_text(report: str, dataset: str, method: str) -> str:
     return found[1] if found else ""
 
 
+def _models(folder: Path) -> list[Key]:
+    summary = json.loads((folder / "metrics/summary.json").read_text(encoding="utf-8"))
+    seeds = read_run(folder / "data/items/report.yaml").seeds
+    return [(dataset, method, seed) for dataset, methods in summary.items() for method in methods for seed in seeds]
+
+
 def _trained(folder: Path, model: Key) -> str:
     """The key of the training that the attacks' record names."""
     path = folder.joinpath("data/attacks", *map(str, model), "run.json")
     return str(json.loads(path.read_text(encoding="utf-8"))["trained"])
 
 
-def _record(client: Any, run: Any, result: Result) -> bool:
-    """Whether there was something to do. The tag that says that all is there comes last."""
+def _record(client: Any, run: Any, result: Result, key: str) -> None:
+    """The tag that says that all is there comes last."""
     from mlflow.entities import Metric, RunTag
 
-    picture = md5(result.picture) if result.picture.is_file() else ""
-    content = json.dumps([result.figures, result.tags, picture, result.card], sort_keys=True)
-    key = hashlib.sha256(content.encode()).hexdigest()[:16]
-    if run.data.tags.get("key.report") == key:
-        return False
     there, now, run_id, model = run.data.metrics, int(time.time() * 1000), run.info.run_id, model_of(run)
     new = {name: value for name, value in result.figures.items() if abs(there.get(name, -1.0) - value) > NEAR}
-    if picture:
+    tags = {name: value for name, value in result.tags.items() if value}
+    if result.picture.is_file():
         client.log_artifact(run_id, str(result.picture), "card")
     if result.card:
         client.log_text(run_id, result.card, "card/card.md")
     if model:
-        client.set_logged_model_tags(model, _shown(result.tags))
-    tags = [RunTag(name, value) for name, value in {**_shown(result.tags), "key.report": key}.items()]
+        client.set_logged_model_tags(model, tags)
     client.log_batch(run_id, metrics=[Metric(name, value, now, 0, model_id=model) for name, value in new.items()])
-    client.log_batch(run_id, tags=tags)
-    return True
-
-
-def _shown(tags: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in tags.items() if value}
+    client.log_batch(run_id, tags=[RunTag(name, value) for name, value in {**tags, "key.report": key}.items()])
