@@ -8,15 +8,16 @@ from pipeline.runtime.cli import one_line_errors
 
 def main() -> None:
     """Records in MLflow, from the files below FOLDER (models/, data/), all runs that the store does not have: after an outage, from
-    another machine, from a machine without MLflow. What is there already stays as it is."""
+    another machine, from a machine without MLflow; then what the report says of each model. What is there stays as it is."""
     from pipeline.params.merge import read_tracking
-    from pipeline.tracking.run import Settings, sync
+    from pipeline.tracking.results import sync_all
+    from pipeline.tracking.run import Settings
 
     parser = argparse.ArgumentParser(prog="python -m stages.sync", description=main.__doc__)
     parser.add_argument("folder", nargs="?", type=Path, default=Path(), help="default: the current folder")
     folder = parser.parse_args().folder
     with one_line_errors():
-        print(f"{sync(Settings(**read_tracking()), folder)} runs recorded")
+        print(f"{sync_all(Settings(**read_tracking()), folder)} runs recorded")
 
 
 if __name__ == "__main__":

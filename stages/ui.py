@@ -7,8 +7,8 @@ from pipeline.runtime.cli import one_line_errors
 
 
 def main() -> None:
-    """The MLflow UI on http://127.0.0.1:PORT, with a link that opens the newest finished run of each model side by side. Runs that
-    the store has missed are recorded first (see stages.sync)."""
+    """The MLflow UI on http://127.0.0.1:PORT, with links that open the attacked models side by side, and as a list. What the store
+    has missed is recorded first (see stages.sync)."""
     from pipeline.params.merge import read_tracking
     from pipeline.tracking.store import Settings
     from pipeline.tracking.ui import serve

@@ -25,7 +25,7 @@ ROOMS = {  # room: what else of ours it may import; data flows one way
     "evaluation": {"models", "losses", "attacks", "runtime"},
     "reporting": {"evaluation"},  # signs.py alone: thresholds by which stage attack decides too; no torch, see below
     "params": {"data", "models", "losses", "attacks", "runtime"},  # to check names and options, and to find the code behind a name
-    "tracking": {"runtime"},
+    "tracking": {"runtime", "reporting"},  # whose figures go into the runs
     "jobs": {*COMPUTING, "params", "runtime", "tracking"},
 }
 GRAPH = import_graph(ROOT)

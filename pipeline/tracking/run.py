@@ -14,6 +14,7 @@ from typing import Any
 
 from pipeline.runtime.files import atomic_path
 from pipeline.tracking.advice import reason
+from pipeline.tracking.entries import data_digests, md5
 from pipeline.tracking.store import Settings, Store, StoredRun, import_mlflow, is_recorded, run_key
 
 __all__ = ["Settings", "TrackedRun", "reason", "sync", "track"]
@@ -48,6 +49,9 @@ class TrackedRun:
             self.writer.submit(self._harmless, lambda: self._open(settings))
 
     def end(self, status: str) -> None:
+        if status == "FINISHED":
+            data = Path("data", f"{self.about['tags'].get('dataset')}.npz")
+            self._later(lambda stored: stored.add_files(Path(), md5(data) if data.is_file() else None))
         self._later(lambda stored: stored.end(status))
         if self.writer is not None:
             self.writer.shutdown()  # waits until all of it is done
@@ -115,10 +119,10 @@ def sync(settings: Settings, folder: Path) -> int:
     with store_errors():
         there = {run.data.tags.get("key", ""): run.data.tags for run in reversed(store.runs(deleted=True))}  # the newest counts
     missing = [(path, record) for path, record in _records(folder) if not is_recorded(record, there.get(run_key(record), {}))]
-    failed = 0
+    failed, digests = 0, data_digests(folder) if missing else {}
     for path, record in missing:
         try:
-            _record(store, record, folder, int(path.stat().st_mtime * 1000))
+            _record(store, record, folder, int(path.stat().st_mtime * 1000), digests.get(path.relative_to(folder).as_posix()))
             print(f"recorded in MLflow: {path}", flush=True)
         except Exception as error:
             failed += 1
@@ -158,7 +162,7 @@ def _records(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
     return [(path, record) for _, _, path, record in sorted(found, key=itemgetter(0, 1, 2))]
 
 
-def _record(store: Store, record: Mapping[str, Any], folder: Path, when: int) -> None:
+def _record(store: Store, record: Mapping[str, Any], folder: Path, when: int, data_digest: str | None) -> None:
     run = store.open_run(record, {"mlflow.source.name": "sync"}, when)
     if run is None:
         return
@@ -166,6 +170,7 @@ def _record(store: Store, record: Mapping[str, Any], folder: Path, when: int) ->
     for path in (folder / name for name in record["artifacts"]):
         if path.exists():
             run.artifact(path)
+    run.add_files(folder, data_digest)
     run.end("FINISHED")
 
 

@@ -5,10 +5,13 @@ import logging
 import os
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
+
+from pipeline.tracking.entries import data_input, log_model, model_of
+from pipeline.tracking.figures import description, headline
 
 STORE = Path("mlflow")  # below the current folder
 PAGE = 1000  # runs that one search returns at most
@@ -87,7 +90,8 @@ class Store:
             found = self.runs(f"tags.key = '{run_key(record)}'")
             if any(is_recorded(record, run.data.tags) for run in found):
                 return None
-            tags = {**source, **_run_tags(record)}
+            note = description(record["params"])
+            tags = {**source, **_run_tags(record), **({"mlflow.note.content": note} if note else {})}
             run = found[0] if found else self.client.create_run(self.experiment_id, when, tags, record["model"])
             stored = StoredRun(self, record, run, when)
             if record["trained"] is None or not found:
@@ -132,19 +136,31 @@ class StoredRun:
         for start in range(0, len(new), 100):
             self.client.log_batch(self.run_id, params=new[start : start + 100])
 
-    def log(self, points: Iterable[tuple[int, Mapping[str, float]]]) -> None:
-        """points: step, values by name."""
+    def log(self, points: Sequence[tuple[int, Mapping[str, float]]]) -> None:
+        """points: step, values by name. A model's headline figures come with what they follow from."""
         from mlflow.entities import Metric
 
-        when = self.when or int(time.time() * 1000)
-        named = [(valid_name(name), value, step) for step, values in points for name, value in values.items()]
-        new = [Metric(name, value, when, step) for name, value, step in named if (name, step) not in self.seen]
+        when, model = self.when or int(time.time() * 1000), model_of(self.run)
+        named: list[tuple[str, float, int, str | None]] = []
+        named += [(valid_name(name), value, step, None) for step, values in points for name, value in values.items()]
+        named += [(name, value, step, model) for step, values in points for name, value in headline(values).items()]
+        new = [Metric(name, value, when, step, of) for name, value, step, of in named if (name, step) not in self.seen]
         for start in range(0, len(new), 1000):
             self.client.log_batch(self.run_id, metrics=new[start : start + 1000])
 
     def artifact(self, path: Path) -> None:
         log = self.client.log_artifacts if path.is_dir() else self.client.log_artifact
         log(self.run_id, str(path))
+
+    def add_files(self, folder: Path, data_digest: str | None) -> None:
+        """Of a training, the data set as an input, by its file's md5, and the model as a logged model, where there are such."""
+        if self.record["trained"] is not None:
+            return
+        if data_digest:
+            self.client.log_inputs(self.run_id, [data_input(self.record["tags"]["dataset"], data_digest, folder)])
+        file = Path("models", f"{self.record['model']}.pt")
+        if (folder / file).is_file():
+            log_model(self.client, self.run, self.record, file)
 
     def end(self, status: str) -> None:
         """The tag that says that all of the record is there comes last: without it the rest is done again."""

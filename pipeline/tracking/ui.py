@@ -1,6 +1,5 @@
-"""The MLflow UI on loopback, with a link that opens the models side by side."""
+"""The MLflow UI on loopback, with a link that opens the list of models beside their comparison."""
 
-import json
 import os
 import socket
 import subprocess
@@ -10,21 +9,11 @@ import time
 import webbrowser
 from contextlib import suppress
 from pathlib import Path
-from urllib.parse import quote
 
-from pipeline.tracking.run import open_store, store_errors, sync
-from pipeline.tracking.store import Settings, Store, store_uri
-
-
-def comparison_path(store: Store) -> str:
-    """Path of MLflow's page that compares the newest finished run of each model; with fewer than two, of the experiment's page."""
-    newest: dict[str, str] = {}
-    for run in store.runs("attributes.status = 'FINISHED'"):
-        newest.setdefault(run.data.tags.get("model", run.info.run_name), run.info.run_id)
-    if len(newest) < 2:
-        return f"/#/experiments/{store.experiment_id}/runs?workflowType=machine_learning"
-    runs, experiments = json.dumps([run for _, run in sorted(newest.items())]), json.dumps([store.experiment_id])
-    return f"/#/compare-runs?runs={quote(runs)}&experiments={quote(experiments)}"
+from pipeline.tracking.results import sync_all
+from pipeline.tracking.run import open_store, store_errors
+from pipeline.tracking.store import Settings, store_uri
+from pipeline.tracking.view import page, save_view
 
 
 def serve(settings: Settings, port: int) -> int:
@@ -40,12 +29,14 @@ def serve(settings: Settings, port: int) -> int:
             raise ValueError(f"port {port} is in use; choose another with make ui PORT={port + 1}") from None
     store = open_store(settings)
     try:
-        sync(settings, Path())
+        sync_all(settings, Path())
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)  # there is something to see all the same
     with store_errors():
-        link = (uri.rstrip("/") if remote else f"http://127.0.0.1:{port}") + comparison_path(store)
-    print(f"\nSide by side{'' if remote else ', in a moment'}:\n  {link}\n", flush=True)
+        save_view(store)
+    address = uri.rstrip("/") if remote else f"http://127.0.0.1:{port}"
+    link, as_list = (address + page(store.experiment_id, charts=charts) for charts in (True, False))
+    print(f"\nSide by side{'' if remote else ', in a moment'}:\n  {link}\nAs a list:\n  {as_list}\n", flush=True)
     if remote:
         webbrowser.open(link)
         return 0

@@ -1,5 +1,6 @@
 """Several processes, a tracking server, the UI."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -16,11 +17,13 @@ from typing import Any
 from urllib.request import urlopen
 
 import pytest
-from tracked import SETTINGS, STAGE, content, in_shared_folder, runs, train  # noqa: F401
+from tracked import SETTINGS, STAGE, client, content, in_shared_folder, runs, train  # noqa: F401
 
 from pipeline.tracking import ui
-from pipeline.tracking.run import sync, track
+from pipeline.tracking.results import sync_all
+from pipeline.tracking.run import track
 from pipeline.tracking.store import Store, store_uri
+from pipeline.tracking.view import TAG, page, view
 
 
 def test_four_processes_at_a_new_store(tmp_path: Path) -> None:
@@ -72,15 +75,22 @@ def test_a_tracking_server_gets_the_same_run(server: Any, tmp_path: Path, monkey
     uri, process = server
     settings = SETTINGS._replace(uri=uri)
     monkeypatch.chdir(tmp_path)
+    for name in ("data/digits.npz", "models/server/at/0.pt"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_bytes(b"x")
     capfd.readouterr()
     live = train("server/at/0", "t19", settings=settings)
     (found,) = runs("server/at/0", uri)
+    assert found.inputs.dataset_inputs[0].dataset.digest == hashlib.md5(b"x").hexdigest()[:8]
+    (model,) = found.outputs.model_outputs
+    assert client(uri).get_logged_model(model.model_id).tags["file"] == "models/server/at/0.pt"
     expected = content(found, uri)
     assert expected["history"]["loss"] == [(1, 1.0), (2, 1 / 2), (3, 1 / 3)]
     Path("models/0.csv").write_text("x")
     record = {**json.loads(live.read_text()), "key": "t20", "model": "server/at/1", "artifacts": ["models/0.csv"]}
     Path("models/other.json").write_text(json.dumps(record))
-    assert sync(settings, Path()) == 1
+    assert sync_all(settings, Path()) == 1
+    assert TAG in client(uri).get_experiment(found.info.experiment_id).tags
     (other,) = runs("server/at/1", uri)
     kept = content(other, uri)
     assert (kept["params"], kept["history"], kept["artifacts"]) == (expected["params"], expected["history"], ["0.csv"])
@@ -97,12 +107,11 @@ def test_a_tracking_server_gets_the_same_run(server: Any, tmp_path: Path, monkey
     assert line.startswith("MLflow tracking stopped (")
 
 
-def test_the_ui_opens_the_newest_run_of_each_model(tmp_path: Path) -> None:
+def test_the_ui_records_what_is_missing_and_opens_the_view_of_models(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text(f"tracking: {{enabled: true, uri: '{store_uri('')}', experiment: ui}}\n")
     settings = SETTINGS._replace(experiment="ui")
     train("ui/hcp/0", "old", settings=settings)
     store = Store(settings)
-    assert ui.comparison_path(store).startswith(f"/#/experiments/{store.experiment_id}/runs")
     train("ui/hcp/0", "new", settings=settings)
     train("ui/at/0", "at", below=tmp_path, settings=settings._replace(enabled=False))  # the ui records it
     port = free_port()
@@ -111,10 +120,9 @@ def test_the_ui_opens_the_newest_run_of_each_model(tmp_path: Path) -> None:
     try:
         assert process.stdout is not None
         link = next(line for line in process.stdout if "http" in line)
-        ids = {run.data.tags["key"]: run.info.run_id for run in store.runs()}
-        assert set(ids) == {"old", "new", "at"}
-        assert link.strip().startswith(f"http://127.0.0.1:{port}/#/compare-runs?runs=")
-        assert [ids[key] in link for key in ("old", "new", "at")] == [False, True, True]
+        assert {run.data.tags["key"] for run in store.runs()} == {"old", "new", "at"}
+        assert link.strip() == f"http://127.0.0.1:{port}{page(store.experiment_id, charts=True)}"
+        assert json.loads(store.client.get_experiment(store.experiment_id).tags[TAG]) == view()
         assert "<html" in wait_for(f"http://127.0.0.1:{port}/", process)
         again = subprocess.run(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, check=False)
         assert again.returncode == 2
