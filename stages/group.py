@@ -19,7 +19,8 @@ def main() -> int:
         print(f"error: {command[0]} is not on the PATH", file=sys.stderr)
         return 127
     for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(name, lambda number, _: os.killpg(process.pid, number))
+        if signal.getsignal(name) != signal.SIG_IGN:  # nohup lets a run outlive its terminal
+            signal.signal(name, lambda number, _: os.killpg(process.pid, number))
     status = process.wait()
     return status if status >= 0 else 128 - status  # as a shell says it
 

@@ -350,7 +350,7 @@ def test_card_draws_what_there_is(profile: Path, tmp_path: Path, examples: int) 
     assert sum(bar.get_height() for bar in noise.patches) == 60
     assert len(features.collections) == 10
     texts = [text.get_text() for text in shown.texts]
-    assert texts[0] == "5 → 6 (99 %)\nAPGD-CE" if examples else texts == ["worst examples: no attack broke an image"]
+    assert texts[0] == "5 → 6\n99 %, APGD-CE" if examples else texts == ["worst examples: no attack broke an image"]
     without = card_figure(card._replace(noise=np.empty(0)))
     assert len(without.axes) == 4
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.reporting.files import read_table
+from pipeline.reporting.files import read_table, write_sums
 from pipeline.reporting.markdown import markdown_table, markdown_text
 from pipeline.reporting.measurements import load_transfer
 from pipeline.reporting.outcomes import LINF
@@ -34,9 +34,12 @@ def write_report(out: Path) -> str:
     with tempfile.TemporaryDirectory() as folder:
         data, metrics = Path(folder, "data"), Path(folder, "metrics")
         laid_out(out, data, run, content["masking"])
-        (metrics / "tables").mkdir(parents=True)
-        (data / "report").mkdir()
+        written = metrics / "tables", data / "report"
+        for place in written:
+            place.mkdir(parents=True)
         write_verdict(run, data, metrics, load_transfer(data / "transfer", datasets=(), seeds=run.seeds))
+        for place in written:
+            write_sums(place)
         save_cards(run, data, out / "cards")
         tables = {name: read_table(data / "report" / f"{name}.csv") for name in ("broken", "masking")}
         tables["verdict"] = read_table(metrics / "tables/verdict.csv")
