@@ -136,20 +136,24 @@ def tested(mutant: Mutant, folder: Path, limit: float) -> tuple[str, float]:
     whole, start = file.read_bytes(), time.monotonic()
     file.write_bytes(whole[: mutant.start] + mutant.new.encode() + whole[mutant.end :])
     shutil.rmtree(file.parent / "__pycache__", ignore_errors=True)  # two writes within a second look alike to Python
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
-    environment.pop("DVC_ROOT", None)
     try:
-        for name in [room, *NEXT[room]]:
-            command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider", f"tests/{name}"]
-            try:
-                done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=False, timeout=limit)
-            except subprocess.TimeoutExpired:
-                return "timeout", time.monotonic() - start
-            if done.returncode:
-                return name, time.monotonic() - start
-        return "none", time.monotonic() - start
+        return noticed([room, *NEXT[room]], folder, limit), time.monotonic() - start
     finally:
         file.write_bytes(whole)
+
+
+def noticed(rooms: Sequence[str], folder: Path, limit: float) -> str:
+    """The first of the rooms whose tests fail, `timeout` or `none`."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment.pop("DVC_ROOT", None)
+    for name in rooms:
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider", f"tests/{name}"]
+        try:
+            if subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=False, timeout=limit).returncode:
+                return name
+        except subprocess.TimeoutExpired:
+            return "timeout"
+    return "none"
 
 
 def as_markdown(table: pd.DataFrame, seed: int, tried: int) -> str:
@@ -199,22 +203,26 @@ def main() -> int:
     rows, free = [], SimpleQueue[Path]()
     with tempfile.TemporaryDirectory() as folder, tqdm(total=len(todo), unit="mutant") as bar:
         for number in range(chosen.jobs):
-            free.put(copy_of_the_project(Path(folder, str(number))))
+            copy = copy_of_the_project(Path(folder, str(number)))
+            free.put(copy)
+        used = sorted({name for room in chosen.rooms for name in [room, *NEXT[room]]})
+        if (failing := noticed(used, copy, chosen.limit)) != "none":
+            parser.error(f"tests/{failing} fail or take too long without any change: nothing could be told from them")
 
         def work(mutant: Mutant) -> dict[str, object]:
             own = free.get()
             try:
-                noticed, seconds = tested(mutant, own, chosen.limit)
+                found, seconds = tested(mutant, own, chosen.limit)
             finally:
                 free.put(own)
             bar.update()
-            if noticed == "none":
+            if found == "none":
                 bar.write(f"not noticed: {mutant.file}:{mutant.line}: {mutant.old} -> {mutant.new}")
             where = {"room": mutant.file.split("/")[1], "file": mutant.file.removeprefix("pipeline/"), "line": mutant.line}
             return where | {
                 "was": f"`{mutant.old}`",
                 "changed to": f"`{mutant.new}`",
-                "noticed": noticed,
+                "noticed": found,
                 "seconds": round(seconds, 1),
             }
 
