@@ -28,8 +28,6 @@ NEXT = {  # tests that are run where those of the room itself notice nothing
     "evaluation": ["jobs", "attacks", "reporting", "stages"],
     "data": ["training", "jobs", "stages", "attacks"],
 }
-COPIED = ("pipeline", "stages", "tests", "benchmarks", "profiles", "docs", "metrics")
-FILES = ("params.yaml", "pyproject.toml", "dvc.yaml", "README.md", "Makefile")
 OPERATORS: dict[type, type] = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Pow: ast.Mult}
 COMPARISONS: dict[type, type] = {
     **{ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq},
@@ -121,12 +119,11 @@ def _changes(node: ast.expr) -> Iterator[str]:
 
 
 def copy_of_the_project(folder: Path) -> Path:
-    for name in COPIED:
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", ".dvc", "data", "models"))
-    shutil.copytree(ROOT / "pipeline/data", folder / "pipeline/data", dirs_exist_ok=True)  # a room, which the pattern leaves out
-    shutil.copytree(ROOT / "tests/data", folder / "tests/data", dirs_exist_ok=True)
-    for name in FILES:
-        shutil.copy(ROOT / name, folder)
+    """What git has of it, as it is now."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, listed.split("\0")):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
     return folder
 
 
