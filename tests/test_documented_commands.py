@@ -222,7 +222,8 @@ def test_every_block_is_what_the_programs_take(block: Block, made: Path, stages:
     elif text.startswith("Path "):  # what dvc params diff and dvc metrics diff print
         assert all((ROOT / line.split()[0]).is_file() for line in text.splitlines() if not line.startswith("Path "))
     elif text.startswith("Running stage "):  # what dvc repro prints
-        for words in commands("\n".join(line[2:] for line in text.splitlines() if line.startswith("> "))):
+        run = [line.removeprefix("> PYTHONPATH=. ") for line in text.splitlines() if line.startswith("> ")]
+        for words in commands("\n".join(run)):
             check_command(words, made, stages)
     else:
         assert is_command(text), f"{block.page}: no rule for\n{text}"
