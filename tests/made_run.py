@@ -14,9 +14,9 @@ import yaml
 
 from pipeline.evaluation.robustness import summary_metrics
 from pipeline.jobs.prototypes import figures
-from pipeline.reporting.files import write_sums
 from pipeline.reporting.published import NAMES, Paper
 from pipeline.reporting.verdict.prototypes import prototypes_frame
+from pipeline.runtime.sums import write_sums
 
 ROOT = Path(__file__).parents[1]
 LINF = ("fgsm", "bim", "mim", "pgd")
@@ -262,6 +262,7 @@ def write_items(folder: Path, item: dict[str, Any]) -> None:
     (folder / "data/items").mkdir(parents=True, exist_ok=True)
     for stage in ("tables", "figures", "cards", "report"):
         (folder / f"data/items/{stage}.yaml").write_text(yaml.safe_dump(item, sort_keys=False))
+    write_sums(folder / "data/items")
     text = "extends: ../../params.yaml\nrun:\n  seeds: [0]\nmilestones: [0.355]\ntracking: {uri: 'http://user:secret@server.example:5000'}\n"
     (folder / "params.yaml").write_text(text)
 

@@ -23,7 +23,7 @@ ROOMS = {  # room: what else of ours it may import; data flows one way
     "attacks": {"losses"},
     "training": {"models", "losses", "attacks", "runtime"},
     "evaluation": {"models", "losses", "attacks", "runtime"},
-    "reporting": {"evaluation"},  # signs.py alone: thresholds by which stage attack decides too; no torch, see below
+    "reporting": {"evaluation", "runtime"},  # of the former signs.py alone: thresholds by which stage attack decides too; no torch
     "params": {"data", "models", "losses", "attacks", "runtime"},  # to check names and options, and to find the code behind a name
     "tracking": {"runtime", "reporting"},  # whose figures go into the runs
     "jobs": {*COMPUTING, "params", "runtime", "tracking"},

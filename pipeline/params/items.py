@@ -15,6 +15,7 @@ from pipeline.params.measured import Adaptive, FollowUp, Noise
 from pipeline.params.merge import ParamsError
 from pipeline.params.schema import Attacked, Objective
 from pipeline.params.values import Strict
+from pipeline.runtime.sums import read_whole
 
 FOLDER = Path("data/items")
 Code = dict[str, str]  # file, seen from the root: its sha256
@@ -134,13 +135,15 @@ Item = TypeVar("Item", DataItem, TrainItem, AttackItem, TransferItem, PlanesItem
 
 
 def read_item(kind: type[Item], *path: str) -> Item:
-    """data/items/<path>.yaml. Raises ParamsError where there is none."""
+    """data/items/<path>.yaml. Raises ParamsError where there is none, or it is not as stage items wrote it."""
     file = item_file(*path)
     if not file.is_file():
         raise ParamsError(f"{file} does not exist: params.yaml has no such item, or `dvc repro items` has to write it first")
-    return kind.model_validate(
-        yaml.load(file.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader)), strict=False
-    )
+    try:
+        text = read_whole(file, FOLDER)
+    except ValueError as error:
+        raise ParamsError(f"{file} is damaged or changed ({error}); run `dvc repro -f items`") from error
+    return kind.model_validate(yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)), strict=False)
 
 
 def item_file(*path: str) -> Path:

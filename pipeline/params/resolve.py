@@ -12,6 +12,7 @@ from pipeline.params.choices import AttackChoice, NetworkChoice, SourceChoice
 from pipeline.params.code import TAKES_IN, import_graph, sources
 from pipeline.params.dataset import Dataset, Optimizer
 from pipeline.params.items import (
+    FOLDER,
     Adversary,
     AttackItem,
     Code,
@@ -30,6 +31,7 @@ from pipeline.params.merge import ParamsError
 from pipeline.params.schema import GivenModel, Method, Params
 from pipeline.params.values import Strict
 from pipeline.runtime.files import file_digest
+from pipeline.runtime.sums import write_sums
 
 GIVEN = Path("data/given")
 REPORTING = ("tables", "figures", "cards", "report")
@@ -61,6 +63,7 @@ def write_items(params: Params) -> None:
         values = dict(item) if isinstance(item, dict) else item.model_dump(mode="json")
         values["code"] = values.pop("code")  # at the end, where it hides nothing
         file.write_text(yaml.dump(values, Dumper=Plain, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    write_sums(FOLDER)
 
 
 class Plain(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]

@@ -1,6 +1,5 @@
 """What earlier stages left, read with its checksums: a damaged file is one error that says what to do."""
 
-import hashlib
 import io
 import json
 import zipfile
@@ -11,7 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-SUMS = "sha256sums"
+from pipeline.runtime.sums import read_whole
+
 TEXT = (  # columns of tables that are text, whatever stands in them
     *("dataset", "method", "label", "key", "group", "attack", "suite", "metric", "setting", "source", "target", "stop", "layer"),
     *("status", "note", "confirmed", "check", "unit", "what", "other", "statistic", "network", "device"),
@@ -60,34 +60,19 @@ def read_lines(path: Path) -> pd.DataFrame:
     return table
 
 
-def write_sums(folder: Path) -> None:
-    """folder/sha256sums of the files in it, as the program sha256sum writes and checks them: text has no checksum of its own."""
-    files = sorted(path for path in folder.iterdir() if path.name != SUMS)
-    lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in files]
-    (folder / SUMS).write_text("".join(lines))
-
-
 def read_text(path: Path) -> str:
     """A file of stage tables. Raises ValueError where it is not the one that the stage wrote."""
     try:
-        content = path.read_bytes()
-        lines = (path.parent / SUMS).read_text().splitlines()
-        known = {name: digest for digest, name in (line.split("  ") for line in lines)}
-    except (OSError, ValueError) as error:
-        raise _of_tables(path, str(error)) from error
-    if known.get(path.name) != hashlib.sha256(content).hexdigest():
-        raise _of_tables(path, f"it differs from what {path.parent / SUMS} says")
-    return content.decode()
+        return read_whole(path, path.parent)
+    except ValueError as error:
+        advice = "run `dvc repro tables`, after `git checkout` where git has it"
+        raise ValueError(f"{path} is damaged or changed ({error}); {advice}") from error
 
 
 def read_table(path: Path) -> pd.DataFrame:
     """A .csv file of stage tables, as `read_text`; an empty cell is missing."""
     table: pd.DataFrame = pd.read_csv(io.StringIO(read_text(path)), **CSV)
     return table
-
-
-def _of_tables(path: Path, reason: str) -> ValueError:
-    return ValueError(f"{path} is damaged or changed ({reason}); run `dvc repro tables`, after `git checkout` where git has it")
 
 
 def damaged(path: Path, error: Exception) -> ValueError:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from pipeline.reporting.files import damaged
+from pipeline.runtime.sums import read_whole
 
 
 class Kind(NamedTuple):
@@ -72,9 +72,10 @@ def read_run(path: Path) -> Run:
     if not path.is_file():
         raise ValueError(f"there is no {path}; run `dvc repro items`")
     try:
-        return run_from(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, UnicodeDecodeError, AttributeError, KeyError, TypeError) as error:
-        raise damaged(path, error) from error
+        text = read_whole(path, path.parent)
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged or changed ({error}); run `dvc repro -f items`") from error
+    return run_from(yaml.safe_load(text))
 
 
 def run_from(item: dict[str, Any]) -> Run:

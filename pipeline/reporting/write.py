@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.reporting.files import write_sums
 from pipeline.reporting.hcp.markdown import hcp_table_markdown
 from pipeline.reporting.hcp.statistics import hcp_groups, statistics_frame
 from pipeline.reporting.hcp.statistics_text import statistics_markdown
@@ -23,6 +22,7 @@ from pipeline.reporting.verdict.breakdown import broken_frame, curves_frame, mas
 from pipeline.reporting.verdict.outcomes import load_parts, load_verdict, second_versions
 from pipeline.reporting.verdict.prototypes import load_prototypes, prototypes_frame
 from pipeline.reporting.verdict.status import status_frame, summary, undefended_method, verdict_frame
+from pipeline.runtime.sums import write_sums
 
 
 def write_tables(run: Run, data: Path, metrics: Path) -> None:

@@ -16,6 +16,7 @@ from PIL import Image
 from pipeline.data.contact_sheet import contact_sheet
 from pipeline.data.image_set import ImageSet, Splits, load_splits, save_splits
 from pipeline.data.splits import Sample, channel_statistics, make_splits, split_validation, stratified_order, summarise
+from pipeline.runtime.sums import write_sums
 
 ALL: Sample = {"train": "all", "test": "all", "seed": 0}
 
@@ -42,6 +43,7 @@ def run_stage(folder: Path, name: str, source: dict[str, object] | None = None) 
     item.parent.mkdir(parents=True, exist_ok=True)
     source = source or {"name": "sklearn_digits", "test_fraction": 0.2, "seed": 0}
     item.write_text(yaml.safe_dump({"source": source, "sample": ALL, "validation": {"fraction": 0.1, "seed": 0}, "code": {}}))
+    write_sums(folder / "data/items")
     command = [sys.executable, "-m", "stages.data", name]
     return subprocess.run(command, cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
 
@@ -302,7 +304,7 @@ def test_stage_names_the_item_that_is_missing(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "data/items/nosuch/data.yaml does not exist" in done.stderr
     assert "Traceback" not in done.stderr
-    assert files_in(tmp_path) == ["data/items/digits/data.yaml"]
+    assert files_in(tmp_path) == ["data/items/digits/data.yaml", "data/items/sha256sums"]
 
 
 def test_stage_failure_writes_nothing(tmp_path: Path) -> None:
@@ -311,7 +313,7 @@ def test_stage_failure_writes_nothing(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "no file nowhere" in done.stderr
     assert "Traceback" not in done.stderr
-    assert files_in(tmp_path) == ["data/items/digits/data.yaml"]
+    assert files_in(tmp_path) == ["data/items/digits/data.yaml", "data/items/sha256sums"]
 
 
 def test_importing_the_room_is_light() -> None:

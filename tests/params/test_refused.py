@@ -12,9 +12,10 @@ import yaml
 from conftest import ROOT
 
 from pipeline.params.choices import NetworkChoice, SourceChoice
+from pipeline.params.items import TrainItem, read_item
 from pipeline.params.lookups import LOOKUPS
 from pipeline.params.merge import ParamsError, merged, plain, read_tracking
-from pipeline.params.resolve import all_items
+from pipeline.params.resolve import all_items, write_items
 from pipeline.params.schema import Params, load_params
 from pipeline.params.sizes import BYTES, Known, known_sizes, training_memory
 
@@ -276,3 +277,21 @@ def test_whatever_is_changed_is_refused_in_clear_lines_or_becomes_items(seed: in
         except ParamsError as error:
             lines = str(error).splitlines()
             assert all(line.isprintable() and len(line) < 1000 for line in lines) or "is not valid YAML" in lines[0]
+
+
+@pytest.mark.parametrize("change", ["bit", "cut", "no list"])
+def test_an_item_file_that_changed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
+    """A bit turns a digit of a value into another: a file that is read as well, of another item."""
+    monkeypatch.chdir(tmp_path)
+    write_items(load_params(ROOT / "params.yaml", LOOKUPS))
+    path = Path("data/items/digits/train/softmax.yaml")
+    text, sums = path.read_text(), Path("data/items/sha256sums")
+    done = subprocess.run(["sha256sum", "--check", "--quiet", sums.name], cwd=sums.parent, check=False)  # another program
+    assert done.returncode == 0
+    assert read_item(TrainItem, "digits", "train", "softmax").recipe.epochs == 10
+    if change == "no list":
+        sums.unlink()
+    else:
+        path.write_text(text.replace("epochs: 10", "epochs: 11") if change == "bit" else text[: len(text) // 2])
+    with pytest.raises(ParamsError, match=r"softmax\.yaml is damaged or changed .* run `dvc repro -f items`"):
+        read_item(TrainItem, "digits", "train", "softmax")

@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from pipeline.reporting.drawing import save
-from pipeline.reporting.files import read_table, write_sums
+from pipeline.reporting.files import read_table
 from pipeline.reporting.markdown import markdown_table, markdown_text
 from pipeline.reporting.page.html import Page
+from pipeline.runtime.sums import write_sums
 
 LABELS = {
     "softmax_fs": "None",

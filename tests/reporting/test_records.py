@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 from made_run import made_item, make_run
 
-from pipeline.reporting.files import SUMS, read_lines, read_record, read_table, read_text, write_sums
+from pipeline.reporting.files import read_lines, read_record, read_table, read_text
 from pipeline.reporting.measurements import load_cost
 from pipeline.reporting.records import check_models, check_transfer
+from pipeline.runtime.sums import SUMS, write_sums
 
 ATTACKS, VERDICT = Path("data/attacks/digits/hcp/0"), Path("data/verdict/digits/hcp/0")
 TRANSFER = Path("data/transfer/digits/0")

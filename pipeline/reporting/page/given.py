@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.reporting.files import read_table, write_sums
+from pipeline.reporting.files import read_table
 from pipeline.reporting.markdown import markdown_table, markdown_text
 from pipeline.reporting.measurements import load_transfer
 from pipeline.reporting.outcomes import LINF
@@ -19,6 +19,7 @@ from pipeline.reporting.run import Run, run_from
 from pipeline.reporting.verdict.cards import save_cards
 from pipeline.reporting.verdict.lines import Verdict, anchor, verdicts
 from pipeline.reporting.write import write_verdict
+from pipeline.runtime.sums import write_sums
 
 NORMS = {"linf": "l-inf", "l2": "l2"}
 LEVELS = {"ok": "", "note": "**note**", "stop": "**taken as it is (--force)**"}
