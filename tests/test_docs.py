@@ -22,7 +22,7 @@ def test_links_lead_to_files(page: Path) -> None:
 def test_scripts_and_make_targets_exist(page: Path) -> None:
     text, makefile = page.read_text(encoding="utf-8"), (ROOT / "Makefile").read_text(encoding="utf-8")
     for folder, name in re.findall(r"python -m (stages|benchmarks)\.([a-z_]+)", text):
-        assert (ROOT / folder / f"{name}.py").is_file(), name
+        assert any((ROOT / folder / path).is_file() for path in (f"{name}.py", f"{name}/__main__.py")), name
     for name in re.findall(r"(?:^    |`)make ([a-z]+)", text, flags=re.MULTILINE):
         assert re.search(rf"^{name}:", makefile, flags=re.MULTILINE), name
 
