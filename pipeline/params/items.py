@@ -4,8 +4,9 @@ Items depend on these files and on nothing else of params.yaml or the code; so a
 resolve.py writes them.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import yaml
 
@@ -15,7 +16,7 @@ from pipeline.params.measured import Adaptive, FollowUp, Noise
 from pipeline.params.merge import ParamsError
 from pipeline.params.schema import Attacked, Objective
 from pipeline.params.values import Strict
-from pipeline.runtime.sums import read_whole
+from pipeline.runtime.sums import read_whole, write_sums
 
 FOLDER = Path("data/items")
 Code = dict[str, str]  # file, seen from the root: its sha256
@@ -144,6 +145,24 @@ def read_item(kind: type[Item], *path: str) -> Item:
     except ValueError as error:
         raise ParamsError(f"{file} is damaged or changed ({error}); run `dvc repro -f items`") from error
     return kind.model_validate(yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)), strict=False)
+
+
+def write_item_files(items: Mapping[tuple[str, ...], Strict | dict[str, Any]]) -> None:
+    """Of all items of a run, by path, with their checksums."""
+    for path, item in items.items():
+        file = item_file(*path)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        values = dict(item) if isinstance(item, dict) else item.model_dump(mode="json")
+        values["code"] = values.pop("code")  # at the end, where it hides nothing
+        file.write_text(yaml.dump(values, Dumper=Plain, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    write_sums(FOLDER)
+
+
+class Plain(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+    """Nothing by reference."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
 
 
 def item_file(*path: str) -> Path:

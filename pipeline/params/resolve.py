@@ -4,15 +4,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pipeline.models.given.build import source_file
 from pipeline.params.agreement import LOGITS, MEMBERS, PRETRAIN, published_keys
 from pipeline.params.choices import AttackChoice, NetworkChoice, SourceChoice
 from pipeline.params.code import TAKES_IN, import_graph, sources
 from pipeline.params.dataset import Dataset, Optimizer
 from pipeline.params.items import (
-    FOLDER,
     Adversary,
     AttackItem,
     Code,
@@ -24,14 +21,13 @@ from pipeline.params.items import (
     TrainItem,
     TransferItem,
     VerdictSettings,
-    item_file,
+    write_item_files,
 )
 from pipeline.params.lookups import LOOKUPS
 from pipeline.params.merge import ParamsError
 from pipeline.params.schema import GivenModel, Method, Params
 from pipeline.params.values import Strict
 from pipeline.runtime.files import file_digest
-from pipeline.runtime.sums import write_sums
 
 GIVEN = Path("data/given")
 REPORTING = ("tables", "figures", "cards", "report")
@@ -57,20 +53,7 @@ def all_items(params: Params) -> dict[tuple[str, ...], Strict | dict[str, Any]]:
 
 def write_items(params: Params) -> None:
     """data/items, new as a whole."""
-    for path, item in all_items(params).items():
-        file = item_file(*path)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        values = dict(item) if isinstance(item, dict) else item.model_dump(mode="json")
-        values["code"] = values.pop("code")  # at the end, where it hides nothing
-        file.write_text(yaml.dump(values, Dumper=Plain, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    write_sums(FOLDER)
-
-
-class Plain(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
-    """Nothing by reference."""
-
-    def ignore_aliases(self, data: object) -> bool:
-        return True
+    write_item_files(all_items(params))
 
 
 def recipe(params: Params, dataset: str, method: str, **changed: Any) -> Recipe:
