@@ -151,13 +151,14 @@ def _shown(values: Sequence[float]) -> str:
 
 def class_order(logits: Tensor, labels: Tensor) -> Finding:
     """Whether the model knows the classes under other numbers: by the best one-to-one matching of its answers with the labels. A
-    bad model has no matching in which most of each class that moves go to one answer."""
+    bad model has no matching in which most of each class that moves go to one answer, and most of that answer are of the class: an
+    untrained one gives one answer to several classes."""
     classes = max(logits.shape[1], int(labels.max()) + 1)
     pairs = torch.bincount(labels * classes + logits.argmax(1), minlength=classes**2).view(classes, classes).cpu().numpy()
     rows, columns = linear_sum_assignment(pairs, maximize=True)
-    counts, moved = pairs.sum(1), []
+    counts, answers, moved = pairs.sum(1), pairs.sum(0), []
     for label, answer in zip(rows, columns, strict=True):
-        if label != answer and counts[label] >= 3 and pairs[label, answer] > counts[label] / 2:
+        if label != answer and counts[label] >= 3 and pairs[label, answer] > max(counts[label], answers[answer]) / 2:
             moved.append((int(label), int(answer)))
     as_is, matched = (100 * float(n) / len(labels) for n in (np.trace(pairs), pairs[rows, columns].sum()))
     if len(moved) >= 2 and matched > as_is + BETTER:
