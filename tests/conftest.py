@@ -1,6 +1,7 @@
 """Fixtures that several test files share, and --slow."""
 
 import copy
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 ROOT = Path(__file__).parents[1]
+for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL"):  # of `make test`: a make that a test starts would take itself for a part of it
+    os.environ.pop(name, None)
 torch.set_num_threads(1)  # two on small tensors wait for each other as soon as anything else runs
 
 
