@@ -39,8 +39,8 @@ DVC = dvc --cd $(FOLDER)
 # kill reaches make and its shell, which exec replaces by this; what they start would go on
 GROUP = python $(dir $(firstword $(MAKEFILE_LIST)))stages/group.py
 
-plan: $(INSTALLED)  ## what a run would take, before it is run: items, hours on this machine, disk, memory
-	@cd $(FOLDER) && PYTHONPATH=$(CURDIR) python -m stages.plan
+plan: $(INSTALLED)  ## what a run would take, before it is run: items, hours, disk, memory (CHANGED=1: what has changed alone)
+	@cd $(FOLDER) && PYTHONPATH=$(CURDIR) python -m stages.plan $(if $(CHANGED),--changed)
 
 show: $(INSTALLED)  ## METHOD=name: a method with all that it builds on, and where each value is written
 	@cd $(FOLDER) && PYTHONPATH=$(CURDIR) python -m stages.show $(METHOD)
@@ -51,8 +51,8 @@ compare: $(INSTALLED)  ## workspace, HEAD, experiments by what differs (REVS="v1
 verify: $(INSTALLED)  ## whether the results here and in DVC's cache are those that the run has made, read to the last bit
 	@cd $(FOLDER) && PYTHONPATH=$(CURDIR) python -m stages.verify
 
-test: $(INSTALLED)  ## the tests (SLOW=1: those that take minutes too)
-	python -m pytest $(if $(SLOW),--slow)
+test: $(INSTALLED)  ## the tests, JOBS files at a time (SLOW=1: those that take minutes too)
+	python -m pytest -n $(JOBS) --dist loadfile $(if $(SLOW),--slow)
 
 check: $(INSTALLED)  ## ruff and mypy
 	ruff check .

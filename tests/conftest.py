@@ -1,5 +1,6 @@
 """Fixtures that several test files share, and --slow."""
 
+import compileall
 import copy
 import os
 from collections.abc import Callable
@@ -19,6 +20,13 @@ torch.set_num_threads(1)  # two on small tensors wait for each other as soon as 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="run the tests marked slow too")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compiles the code before a test runs stages: to DVC a folder outside its repository has changed when __pycache__ comes in."""
+    if not hasattr(config, "workerinput"):  # once, not in each of xdist's workers
+        for folder in ("pipeline", "stages", "benchmarks"):
+            compileall.compile_dir(ROOT / folder, quiet=1)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

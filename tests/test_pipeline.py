@@ -25,9 +25,10 @@ from sklearn.datasets import load_digits
 from benchmarks.faults.small import small_params
 from pipeline.evaluation.robustness import attacked
 from pipeline.jobs.attack import attack_model
+from pipeline.jobs.stale import stale_items
 from pipeline.params.items import AttackItem, read_item
 from pipeline.params.lookups import LOOKUPS
-from pipeline.params.resolve import write_items
+from pipeline.params.resolve import all_items, write_items
 from pipeline.params.schema import load_params
 from pipeline.tracking.store import Settings
 
@@ -251,12 +252,20 @@ def test_a_second_repro_runs_nothing_and_adds_no_mlflow_run(profile: Path) -> No
     assert mlflow_runs(profile) == before
 
 
-def test_an_experiment_changes_one_line_and_runs_what_hangs_on_it(profile: Path) -> None:
+def test_an_experiment_changes_one_line_and_runs_what_hangs_on_it(profile: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`-S`, `dvc params diff`, `dvc exp show` and `dvc metrics diff` as a DVC user knows them."""
+    monkeypatch.chdir(profile)
+    text = Path("params.yaml").read_text()
+    assert stale_items(all_items(load_params(lookups=LOOKUPS))) == set()
+    assert text.count("negative: 1.0") == 1
+    Path("params.yaml").write_text(text.replace("negative: 1.0", "negative: 0.5"))
+    expected = stale_items(all_items(load_params(lookups=LOOKUPS)))
+    Path("params.yaml").write_text(text)
     try:
         done = run(profile, "dvc", "exp", "run", "-n", "half", "-S", "methods.hcp.loss.negative=0.5")
         assert done.returncode == 0, done.stdout + done.stderr
         ran = [line.split("'")[1] for line in done.stdout.splitlines() if line.startswith("Running stage")]
+        assert set(ran) == expected
         of_hcp = ["items", "finetune@digits-hcp-0", "attack@digits-hcp-0"]
         assert sorted(ran) == sorted(
             [*of_hcp, "planes@digits", "cost@digits", "transfer@digits-0", "tables", "figures", "cards", "report"]

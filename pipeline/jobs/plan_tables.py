@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
@@ -23,9 +23,9 @@ SUMS = {"items": "nunique", "steps": "sum", "gradients": "sum", "forwards": "sum
 Plan = dict[str, Any]
 
 
-def make_plan(items: Items, jobs: int) -> Plan:
-    """Calibrates every network of the run, with a line on stderr for each."""
-    counted = list(tasks(items))
+def make_plan(items: Items, jobs: int, chosen: Container[str] | None = None) -> Plan:
+    """Calibrates every network of the run, with a line on stderr for each. chosen: items as DVC calls them, or all."""
+    counted = [task for task in tasks(items) if chosen is None or task.item in chosen]
     compute = next(item.compute for item in items.values() if isinstance(item, TrainItem))
     attack_compute = next(item.compute for item in items.values() if isinstance(item, AttackItem))
     cases, speeds = list(dict.fromkeys(task.case for task in counted if task.case)), {}

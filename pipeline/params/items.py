@@ -152,10 +152,15 @@ def write_item_files(items: Mapping[tuple[str, ...], Strict | dict[str, Any]]) -
     for path, item in items.items():
         file = item_file(*path)
         file.parent.mkdir(parents=True, exist_ok=True)
-        values = dict(item) if isinstance(item, dict) else item.model_dump(mode="json")
-        values["code"] = values.pop("code")  # at the end, where it hides nothing
-        file.write_text(yaml.dump(values, Dumper=Plain, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        file.write_text(item_text(item), encoding="utf-8")
     write_sums(FOLDER)
+
+
+def item_text(item: Strict | dict[str, Any]) -> str:
+    """What is in its file."""
+    values = dict(item) if isinstance(item, dict) else item.model_dump(mode="json")
+    values["code"] = values.pop("code")  # at the end, where it hides nothing
+    return yaml.dump(values, Dumper=Plain, sort_keys=False, allow_unicode=True)
 
 
 class Plain(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
