@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.machine import has_bf16
 from benchmarks.measure import Size, timed
 from benchmarks.results import Report, parse, run_main, start, write
 from benchmarks.subjects import NETWORKS, blank_network
 from pipeline.attacks.steps import evaluating
+from pipeline.runtime.device import has_bf16
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 SIZES = {

@@ -12,6 +12,8 @@ from typing import Literal
 
 import torch
 
+from pipeline.runtime.device import has_bf16
+
 Precision = Literal["fp32", "bf16"]
 LIBRARIES = ("torch", "torchvision", "numpy", "foolbox", "adversarial-robustness-toolbox", "torchattacks")
 
@@ -33,13 +35,6 @@ def _cpu() -> str:
     if cpuinfo.exists() and (found := re.search(r"model name\s*: (.+)", cpuinfo.read_text())):
         return found[1].strip()
     return platform.processor() or platform.machine()
-
-
-def has_bf16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 in hardware; in software it is many times slower than float32."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def best_precision(device: torch.device) -> Precision:

@@ -170,7 +170,7 @@ def check_command(words: list[str], folder: Path, stages: set[str]) -> None:
             assert "\ntorch==" in left
             assert "nvidia" not in left
         case "git":
-            assert arguments[0] in ("clone", "init", "pull")
+            assert arguments[0] in ("add", "clone", "init", "pull")
         case _:
             pytest.fail(f"no rule for {' '.join(words)}")
 

@@ -39,7 +39,7 @@ MAKE = ("make", "-f", str(ROOT / "Makefile"), "-o", ".venv/installed", "repro", 
 
 
 def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=600)
+    return subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=3600)
 
 
 def repro(folder: Path, *command: str) -> list[str]:

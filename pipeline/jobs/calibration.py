@@ -67,7 +67,7 @@ class Speed(NamedTuple):
 def calibrate(case: Case, compute: Compute, attack_compute: Compute) -> Speed:
     """compute: of training. To be called in a process of its own, which then has the memory, and the page faults, of an item."""
     recipe = Recipe.model_validate_json(case.recipe)
-    device = set_up_device(compute.device, compute.threads)
+    device = set_up_device(compute.device, compute.threads, compute.precision)
     splits = _random_splits(case, recipe.batch_size)
     learner, batches = new_learner(recipe, splits, device, seed=0), recipe_batches(recipe, splits, device)
     network, generator, silent = learner.network, learner.generator, tqdm(file=io.StringIO())

@@ -1,0 +1,143 @@
+"""How much of the two papers is measured: each of their figures, and what the runs in this repository have beside it."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from pipeline.reporting.markdown import markdown_table
+from pipeline.reporting.pcl.cost import EPOCHS, RATIO, SECONDS, published_cost
+from pipeline.reporting.pcl.tables import ADAPTIVE_SETTING, TABLES, WHITE_BOX
+from pipeline.reporting.published import hcp_published, pcl_published
+from pipeline.reporting.tables import interval
+
+FIGURE = ["paper", "table", "dataset", "setting", "key", "attack", "eps", "metric"]
+POINTS = 5.0  # of accuracy
+SHARE = 0.25  # of the published value, for all else
+COST_SET = "cifar10"  # of pcl table 12
+PLAIN: dict[str, str | float] = {"setting": WHITE_BOX, "attack": "clean", "eps": 0.0}
+STATUSES = {  # in the order of the columns
+    "reproduced": "reproduced",
+    "different": "different",
+    "reduced_near": "reduced schedule, within the tolerance",
+    "reduced_far": "reduced schedule, outside it",
+    "not_run": "not run",
+}
+
+
+class Measured(NamedTuple):
+    """The tables of one run; none where it has not been run. reduced: (paper, data set) of which it has fewer images or epochs than
+    the paper."""
+
+    name: str
+    tables: Path
+    reduced: set[tuple[str, str]]
+    keys: set[str]  # published methods that it has
+
+
+def figures(published: pd.DataFrame) -> pd.DataFrame:
+    """FIGURE and `published`, a row for every figure of a table of either paper. Seconds of pcl table 12 are given as multiples of
+    cross entropy's, which is what another machine can be held to."""
+    parts = [hcp_published(published, number).assign(paper="hcp", table=number, setting=WHITE_BOX) for number in range(1, 5)]
+    for number in TABLES:
+        rows = pcl_published(published, number)
+        if number == 4:  # which repeats some of table 3
+            rows = rows[(rows["setting"] == ADAPTIVE_SETTING) | (rows["attack"] == "clean")]
+        parts.append(rows.assign(paper="pcl", table=number))
+    cost = published_cost(published)
+    cost = cost[cost["metric"] != SECONDS].assign(
+        paper="pcl", table=12, dataset=COST_SET, setting=WHITE_BOX, attack="clean", eps=0.0
+    )
+    found = pd.concat([*parts, cost], ignore_index=True)[[*FIGURE, "published"]]
+    return found.assign(eps=found["eps"].round(6))
+
+
+def measured(run: Measured) -> pd.DataFrame:
+    """FIGURE, `measured` and its interval: what the run has beside a published figure."""
+    if not run.tables.is_dir():
+        return pd.DataFrame(columns=[*FIGURE, "measured", "low", "high"])
+    hcp = pd.read_csv(run.tables / "hcp.csv").assign(paper="hcp", setting=WHITE_BOX)
+    pcl = pd.read_csv(run.tables / "pcl.csv").assign(paper="pcl")
+    cost = pd.read_csv(run.tables / "cost.csv").assign(paper="pcl", table=12, **PLAIN)
+    cost = cost[(cost["dataset"] == COST_SET) & cost["metric"].isin([RATIO, EPOCHS])]
+    cost = cost.rename(columns={"low": "ci95_low", "high": "ci95_high"}).assign(seeds=1, seed_std=0.0)
+    rows = pd.concat([hcp, pcl, cost], ignore_index=True)
+    rows = rows[rows["measured"].notna() & rows["published"].notna()].reset_index(drop=True)
+    ends = pd.DataFrame([interval(row) for _, row in rows.iterrows()], columns=["low", "high"], dtype=float)
+    return rows[[*FIGURE, "measured"]].join(ends).assign(eps=rows["eps"].round(6))
+
+
+def coverage(published: pd.DataFrame, runs: Sequence[Measured]) -> pd.DataFrame:
+    """`figures` with measured, low, high, run and status. What several runs have is taken from one at the paper's schedule where
+    there is one, else from the first."""
+    wanted = figures(published)
+    rows = [
+        own.assign(run=run.name, reduced=[pair in run.reduced for pair in zip(own["paper"], own["dataset"], strict=True)])
+        for run in runs
+        for own in [measured(run)]
+    ]
+    found = pd.concat(rows, ignore_index=True).sort_values("reduced", kind="stable").drop_duplicates(FIGURE)
+    table = wanted.merge(found, how="left", on=FIGURE, validate="one_to_one")
+    return table.assign(status=[_status(row) for _, row in table.iterrows()])
+
+
+def _status(row: pd.Series) -> str:
+    if pd.isna(row["measured"]):
+        return "not_run"
+    room = POINTS if row["metric"] == "accuracy" else SHARE * row["published"]
+    low, high = (row["measured"] if pd.isna(row[end]) else row[end] for end in ("low", "high"))
+    near = low - room <= row["published"] <= high + room
+    if row["reduced"]:
+        return "reduced_near" if near else "reduced_far"
+    return "reproduced" if near else "different"
+
+
+def apart(published: pd.DataFrame) -> pd.Series:
+    """By how many points the two papers differ where both print the accuracy of one method on one set under one attack."""
+    rows = figures(published)
+    rows = rows[(rows["metric"] == "accuracy") & (rows["setting"] == WHITE_BOX)]
+    by_paper = rows.pivot_table(index=["dataset", "key", "attack", "eps"], columns="paper", values="published", aggfunc="mean")
+    return (by_paper["hcp"] - by_paper["pcl"]).abs().dropna()
+
+
+def coverage_markdown(
+    published: pd.DataFrame, runs: Sequence[Measured], hours: Mapping[str, Mapping[str, float]], machine: str
+) -> str:
+    """hours: by paper and data set, on one GPU of `machine`, a folder of metrics/benchmarks."""
+    table, difference = coverage(published, runs), apart(published)
+    counts = table.groupby(["paper", "table", "dataset"], sort=False)["status"].value_counts().unstack(fill_value=0)
+    counts = counts.reindex(columns=list(STATUSES), fill_value=0)
+    total = counts.sum()
+    lines = counts.assign(figures=counts.sum(axis=1)).reset_index()
+    closing = pd.DataFrame([{"paper": "both", "table": "all", "dataset": "all", "figures": len(table), **total}])
+    lines = pd.concat([lines, closing], ignore_index=True)[["paper", "table", "dataset", "figures", *STATUSES]]
+    reduced = sorted(set(table.loc[table["status"].str.startswith("reduced"), "run"]))
+    lacking = sorted(set(table["key"]) - {key for run in runs for key in run.keys})
+    gpu = [
+        {"profile": paper, "data set": dataset, "GPU-hours": f"{value:.1f}"}
+        for paper, by_set in hours.items()
+        for dataset, value in by_set.items()
+    ]
+    parts = [
+        f"# What is reproduced of {len(table)} figures",
+        "Written by `python -m stages.coverage` from the tables of the profiles.",
+        f"At a paper's own schedule {total['reproduced']} figures are reproduced and {total['different']} are different. At a "
+        f"reduced schedule {total['reduced_near']} are within the tolerance and {total['reduced_far']} outside it. "
+        f"{total['not_run']} were not run, {table['key'].isin(lacking).sum()} of them of a method that is not here "
+        f"({', '.join(lacking)}).",
+        f"**Tolerance.** An accuracy is reproduced if the published one is within {POINTS:g} points of the measured one's 95 % "
+        f"interval. The two papers both print {len(difference)} accuracies of one method on one set under one attack, and differ "
+        f"there by {difference.median():.1f} points in the middle, {difference.quantile(0.75):.1f} at the upper quartile and "
+        f"{difference.max():.1f} at most: no reproduction can be held to less. All else (norms of noise, times as multiples of "
+        f"cross entropy's, epochs) has to be within {SHARE:.0%}.",
+        "**Reduced schedule**: fewer training images or epochs than the paper; "
+        + (f"so {', '.join(f'`profiles/{name}`' for name in reduced)}, whose report says which." if reduced else "none so far."),
+        markdown_table(lines.rename(columns=STATUSES)),
+        "## What the rest takes",
+        "`make repro PROFILE=hcp` and `make repro PROFILE=pcl`: work as `make plan` counts it, at the speed of training on one GPU "
+        f"in `metrics/benchmarks/{machine}`. A gradient at the image counts as two thirds of a training step, a forward as one, "
+        "a network that was not timed (VGG-19) as the slowest. One seed, all methods and attacks of the profile.",
+        markdown_table(pd.DataFrame(gpu)),
+    ]
+    return "\n\n".join(parts) + "\n"
