@@ -19,7 +19,7 @@ from PIL import Image
 
 from pipeline.reporting.page import provenance
 from pipeline.reporting.page.html import Page
-from pipeline.reporting.verdict.cards import Examples, card_figure, load_card, montage
+from pipeline.reporting.verdict.cards import TEXT, WIDTH, Examples, card_figure, load_card, montage
 from pipeline.reporting.verdict.lines import SYMBOLS, Verdict, attack_name, verdict_markdown, verdicts
 from pipeline.runtime import cli
 
@@ -384,6 +384,7 @@ LAYOUT = """<script>addEventListener("load", () => {
     return [left, top, right, bottom]; };
   const found = { scroll: document.documentElement.scrollWidth, inner: innerWidth, table: box("table.verdict"),
     short: box(".short"), looked: box("tbody.only-looked-robust"), images: [...document.images].map((i) => i.naturalWidth),
+    cards: [...document.querySelectorAll("details img")].map((i) => i.getBoundingClientRect().width),
     wide: [...document.querySelectorAll(".verdict td, .verdict th")].filter((c) => c.scrollWidth > c.clientWidth + 1).length };
   document.body.dataset.layout = JSON.stringify(found);
   parent.postMessage(document.body.dataset.layout, "*");
@@ -420,6 +421,10 @@ def test_a_browser_shows_the_verdict_first_and_never_scrolls_sideways(text: str,
     assert found["scroll"] <= found["inner"]
     assert min(found["images"]) > 100
     assert found["wide"] == 0
+    if anchor:
+        assert len(found["cards"]) == METHODS
+        points = TEXT - 1  # the smallest of a card's picture, which is WIDTH inches wide
+        assert min(found["cards"]) / WIDTH * points / 72 >= 8  # pixels
     assert found["table"][2] <= width
     assert found["short"][3] < 844  # which method has which status
     if width > 1000:

@@ -20,9 +20,9 @@ SHOWN = 4  # worst examples
 POINTS = 500  # of the features' scatter; PCA is fitted on all
 TILE = 64  # pixels of the figure a tile of the examples is at least drawn with
 LINES = {"fgsm": "#88CCEE", "bim": "#44AA99", "mim": "#999933", "pgd": "#332288"}
-TEXT = 9
+TEXT = 10  # points; the page shows a card on a phone 322 pixels wide
 WIDTH = 5.0  # inches
-BAR = 0.14  # of height, a bar
+BAR = 0.155  # of height, a bar
 
 
 class Examples(NamedTuple):
@@ -80,7 +80,7 @@ def card_figure(card: Card) -> Figure:
         noise_panel(panel(0.38, 3.1 + bars, 1.95, 1.15), card.noise)
     with threadpool_limits(limits=1):  # small matrices: threads wait for each other
         features_panel(panel(left, 3.1 + bars, WIDTH - 0.12 - left, 1.15), card.features, card.labels, drawn=POINTS)
-    figure.axes[-1].set_title(f"features, PCA: {figure.axes[-1].get_title()}")
+    figure.axes[-1].set_title(f"PCA: {figure.axes[-1].get_title()}")
     examples_panel(panel(0.1, 5.02 + bars, 4.8, 0.45), card.examples)
     for ax in figure.axes:
         title = ax.get_title()
@@ -111,7 +111,7 @@ def curves_panel(ax: Axes, curves: pd.DataFrame, eps: float) -> None:
     ax.set_xticks([tick for tick in (0, eps / 3, eps, 0.3, 0.6, 1) if tick <= eps or 1.6 * eps < tick <= most])
     ax.xaxis.set_major_formatter(lambda x, _: f"{x:.3g}")
     ax.set_ylim(0, 102)
-    ax.tick_params(labelsize=TEXT - 0.5)
+    ax.tick_params(labelsize=TEXT - 1)
     ax.set_title(f"accuracy (%) against eps, on a square root scale; dashed: {eps:g}")
     if attacks:
         ax.legend(fontsize=TEXT - 1, frameon=False, borderpad=0, labelspacing=0.25, handlelength=1.4)
@@ -132,13 +132,13 @@ def broken_panel(ax: Axes, broken: pd.DataFrame) -> None:
     ax.barh(places, broken["left"], color="#332288", height=0.75)
     ax.barh(places, broken["broken"], left=broken["left"], color="#DDCC77", height=0.75)
     for place, suite in zip(places[starts], broken.loc[starts, "suite"], strict=True):
-        ax.text(0, place - 0.95, SUITES.get(suite, suite), fontsize=TEXT - 1.5, va="center", color="0.3", fontstyle="italic")
+        ax.text(0, place - 0.95, SUITES.get(suite, suite), fontsize=TEXT - 1, va="center", color="0.3", fontstyle="italic")
     ax.set_yticks(places, [attack_name(attack) for attack in broken["attack"]])
     ax.set_xlim(0, 102)
     ax.set_ylim(places[-1] + 0.6, places[0] - 1.5)
-    ax.tick_params(axis="x", labelsize=TEXT - 0.5)
+    ax.tick_params(axis="x", labelsize=TEXT - 1)
     ax.set_title("images (%): right, pale: broken")
-    ax.tick_params(axis="y", left=False, labelsize=TEXT - 1.5)
+    ax.tick_params(axis="y", left=False, labelsize=TEXT - 1)
 
 
 def noise_panel(ax: Axes, noise: np.ndarray) -> None:
@@ -146,8 +146,8 @@ def noise_panel(ax: Axes, noise: np.ndarray) -> None:
     ax.axvline(float(np.median(noise)), color="black", linewidth=1)
     ax.set_xlim(left=0)
     ax.locator_params(nbins=6)
-    ax.tick_params(labelsize=TEXT - 0.5)
-    ax.set_title("noise that fools an image (MSE)")
+    ax.tick_params(labelsize=TEXT - 1)
+    ax.set_title("noise that fools (MSE)")
 
 
 def montage(examples: Examples) -> tuple[np.ndarray, float]:
@@ -178,7 +178,7 @@ def examples_panel(ax: Axes, examples: Examples) -> None:
     ax.imshow(picture)
     for i, (label, prediction, attack) in enumerate(zip(examples.label, examples.prediction, examples.attack, strict=True)):
         text = f"{label} → {prediction}\n{100 * examples.confidence[i]:.0f} %, {attack_name(attack)}"
-        ax.text(i * slot, -0.07 * height, text, fontsize=TEXT - 1.5, va="bottom")
+        ax.text(i * slot, -0.07 * height, text, fontsize=TEXT - 1, va="bottom")
     ax.set_xlim(-0.5, SHOWN * slot - 0.5)  # as large for one example as for all
     ax.set_anchor("SW")
     text = f"worst: image, perturbation x {k:.0f}, adversarial; label → prediction"
