@@ -37,7 +37,8 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--params", type=int, default=300, help="mistakes in params.yaml, in all rounds (default: %(default)s)")
     parser.add_argument("--images", type=int, default=100, help="faults in images, in all rounds (default: %(default)s)")
     parser.add_argument("--some", type=int, default=0, help="at most so many obstacles of each kind a round; 0: on all stages")
-    parser.add_argument("--out", type=Path, default=Path("metrics/faults.md"), help="the table (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("metrics/faults.md"), help="the table; beside it every case as CSV")
+    parser.add_argument("--add", action="store_true", help="to the cases that are there")
     parser.add_argument("--place", type=Path, help="where the profile runs, kept for the next time (default: a temporary folder)")
     return parser
 
@@ -85,26 +86,27 @@ def drawn(choices: list[Any], some: int, rng: random.Random) -> list[Any]:
     return rng.sample(choices, min(some, len(choices))) if some else choices
 
 
-def as_text(cases: list[Case], seeds: list[int], kills: int) -> str:
-    """The table by kind, and every case that went wrong."""
-    table = pd.DataFrame(cases, columns=Case._fields)
-    lines = ["| fault | tried | refused in one clear line | right afterwards | seconds each |", "| --- | --- | --- | --- | --- |"]
+def as_text(table: pd.DataFrame) -> str:
+    """The table by kind, and every case that went wrong. table: Case by row, with `round` and `commit`."""
+    lines = ["| fault | tried | rounds | refused in one clear line | right afterwards | seconds each |"]
+    lines.append("| --- " * 6 + "|")
     for kind, rows in table.groupby("kind", sort=False):
         asked = rows["one_line"].dropna()
         clear = f"{int(asked.sum())} of {len(asked)}" if len(asked) else "-"
-        tried = f"{len(rows)} ({kills * len(seeds)} kills)" if kind == "kill" else len(rows)
+        tried = f"{len(rows)} ({rows['kills'].sum()} kills)" if kind == "kill" else len(rows)
         right = f"{int(rows['identical'].sum())} of {len(rows)}"
-        lines.append(f"| {kind} | {tried} | {clear} | {right} | {rows['seconds'].mean():.0f} |")
-    wrong = [f"- {case.kind}: {case.what}: {case.note}" for case in cases if case.note or case.one_line is False]
-    accepted = [f"- {case.kind}: {case.what}" for case in cases if case.kind in ("params.yaml", "images") and case.one_line is None]
-    about = f"`python -m benchmarks.faults --seeds {' '.join(map(str, seeds))} --kills {kills}`, commit {commit()}."
+        lines.append(f"| {kind} | {tried} | {rows['round'].nunique()} | {clear} | {right} | {rows['seconds'].mean():.0f} |")
+    wrong = table[(table["note"] != "") | (table["one_line"] == False)]  # noqa: E712, or nothing
+    accepted = table[table["kind"].isin(["params.yaml", "images"]) & table["one_line"].isna()]
     text = [
-        f"# Faults\n\n{' '.join((__doc__ or '').split())}\n\n{about}",
+        "# Faults",
+        " ".join((__doc__ or "").split()),
+        f"Written by `python -m benchmarks.faults`; commits {', '.join(table['commit'].unique())}. A round has a seed of its own.",
         "\n".join(lines),
         "## What went wrong",
-        "\n".join(wrong or ["Nothing."]),
+        "\n".join(f"- {row.kind}: {row.what}: {row.note}" for row in wrong.itertuples()) or "Nothing.",
         "## Input that was accepted",
-        "\n".join(accepted or ["None."]),
+        "\n".join(f"- {row.kind}: {row.what}" for row in accepted.itertuples()) or "None.",
     ]
     return "\n\n".join(text) + "\n"
 
@@ -114,7 +116,8 @@ def main() -> int:
     able = [kind for kind in chosen.kinds if has_namespaces() or kind not in ("disk full", "read-only folder")]
     if left_out := set(chosen.kinds) - set(able):
         print(f"this user may not mount: without {', '.join(sorted(left_out))}", file=sys.stderr)
-    chosen.kinds, cases, start = able, list[Case](), time.monotonic()
+    chosen.kinds, start, cases = able, time.monotonic(), chosen.out.with_suffix(".csv")
+    table = pd.read_csv(cases, keep_default_na=False, na_values={"one_line": ""}) if chosen.add else pd.DataFrame()
     with tempfile.TemporaryDirectory() as temporary:
         place = (chosen.place or Path(temporary)).resolve()
         if not (place / "base/dvc.lock").exists():
@@ -122,13 +125,17 @@ def main() -> int:
             copy_place(place / "new", place / "base")
             done(place / "base", "dvc", "repro")
         print(f"undisturbed run: {time.monotonic() - start:.0f} s", file=sys.stderr)
-        for case in (case for seed in chosen.seeds for case in cases_of(place, chosen, random.Random(seed))):
-            cases.append(case)
+        every = ((number, case) for number in chosen.seeds for case in cases_of(place, chosen, random.Random(number)))
+        for seed, case in every:
             good = "ok" if not case.note and case.one_line is not False else f"WRONG {case.note}"
             print(f"{case.kind}: {case.what}: {good} ({case.seconds:.0f} s)", file=sys.stderr, flush=True)
+            row = pd.DataFrame([{"round": seed, "commit": commit(), **case._asdict()}])
+            table = pd.concat([table, row], ignore_index=True)
+            with atomic_path(cases) as path:
+                table.to_csv(path, index=False)
             with atomic_path(chosen.out) as path:
-                path.write_text(as_text(cases, chosen.seeds, chosen.kills), encoding="utf-8")
-    return int(any(case.note or case.one_line is False for case in cases))
+                path.write_text(as_text(table), encoding="utf-8")
+    return int((table["note"] != "").any())
 
 
 if __name__ == "__main__":

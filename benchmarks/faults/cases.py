@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 class Case(NamedTuple):
     """One fault and what became of it. one_line: one error line and no traceback, None where none is asked for; identical: the
-    results of the run after it; note: what went wrong; seconds: with that run."""
+    results of the run after it; note: what went wrong; seconds: with that run; kills: how many there were."""
 
     kind: str
     what: str
@@ -13,6 +13,7 @@ class Case(NamedTuple):
     identical: bool
     note: str
     seconds: float
+    kills: int = 0
 
 
 class Stage(NamedTuple):

@@ -52,7 +52,7 @@ def chain(
     other = differing(results(folder), wanted)
     note = note or (f"differ: {', '.join(other[:3])}" if other else "")
     shown = ", ".join(f"{moment:.1f}" for moment in moments)
-    return Case("kill", f"{what}, after {shown} s", None, not note, note, time.monotonic() - begun)
+    return Case("kill", f"{what}, after {shown} s", None, not note, note, time.monotonic() - begun, len(whom))
 
 
 def kill(process: "subprocess.Popen[bytes]", victim: str) -> None:

@@ -32,7 +32,7 @@ def adopt_model(item: TrainItem, given: GivenModel, seed: int, tracking: Setting
     verdict on the command line is looked at here, and printed. Raises ValueError where the model does not fit the data set, or
     cannot be judged."""
     dataset, method, folder = item.dataset, item.method, Path("models", item.dataset, item.method)
-    device = set_up_device(item.compute.device, item.compute.threads, item.compute.precision)
+    device = set_up_device(item.compute.device, item.compute.threads)
     images_file = Path("data", f"{dataset}.npz")
     splits = load_splits(images_file)
     images, labels = test_images(splits, "all", device)

@@ -34,7 +34,7 @@ def attack_model(item: AttackItem, seed: int, tracking: Settings) -> None:
     adversarial images, as many as the item keeps), features.npz (features of the clean test images, by layer) and run.json (what
     MLflow is told); and the verdict into data/verdict/DATASET/METHOD/SEED, see `judge_model` and `judge_prototypes`."""
     dataset, method = item.dataset, item.method
-    device = set_up_device(item.compute.device, item.compute.threads, item.compute.precision)
+    device = set_up_device(item.compute.device, item.compute.threads)
     images_file, model_file = Path("data", f"{dataset}.npz"), Path("models", dataset, method, f"{seed}.pt")
     splits = load_splits(images_file)
     network, criterion, made_with = model_of(dataset, method, seed, splits, device)

@@ -67,7 +67,7 @@ class Speed(NamedTuple):
 def calibrate(case: Case, compute: Compute, attack_compute: Compute) -> Speed:
     """compute: of training. To be called in a process of its own, which then has the memory, and the page faults, of an item."""
     recipe = Recipe.model_validate_json(case.recipe)
-    device = set_up_device(compute.device, compute.threads, compute.precision)
+    device = set_up_device(compute.device, compute.threads)
     splits = _random_splits(case, recipe.batch_size)
     learner, batches = new_learner(recipe, splits, device, seed=0), recipe_batches(recipe, splits, device)
     network, generator, silent = learner.network, learner.generator, tqdm(file=io.StringIO())
@@ -101,6 +101,13 @@ def calibrate(case: Case, compute: Compute, attack_compute: Compute) -> Speed:
         flops=float(counter.get_total_flops()),
         memory=_peak_memory(device),
     )
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 in hardware; in software it is many times slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def process_start(*, training: bool) -> float:

@@ -23,7 +23,7 @@ COLUMNS = ("method", "repeat", "seconds", "epochs", "images", "network", "batch_
 def time_methods(item: CostItem) -> None:
     """Times training epochs of the methods in turn, so that a busy moment meets all alike, after one epoch each that is not
     counted. Writes data/cost/DATASET.csv: a row per method and repeat; epochs: of the method's training."""
-    device = set_up_device(item.compute.device, item.compute.threads, item.compute.precision)
+    device = set_up_device(item.compute.device, item.compute.threads)
     splits = load_splits(f"data/{item.dataset}.npz")
     timed = {name: one_epoch(recipe, splits, device, item.compute.precision, item.seed) for name, recipe in item.recipes.items()}
     rows = []

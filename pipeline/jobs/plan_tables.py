@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from pipeline.jobs.calibration import DVC_START, Case, Speed, calibrate, process_start
+from pipeline.jobs.calibration import DVC_START, Case, Speed, calibrate, has_bf16, process_start
 from pipeline.jobs.plan import Items, Task, tasks
 from pipeline.params.items import AttackItem, Compute, TrainItem
 
@@ -28,6 +28,9 @@ def make_plan(items: Items, jobs: int, chosen: Container[str] | None = None) -> 
     counted = [task for task in tasks(items) if chosen is None or task.item in chosen]
     compute = next(item.compute for item in items.values() if isinstance(item, TrainItem))
     attack_compute = next(item.compute for item in items.values() if isinstance(item, AttackItem))
+    device = torch.device("cuda" if compute.device != "cpu" and torch.cuda.is_available() else "cpu")
+    if "bf16" in (compute.precision, attack_compute.precision) and not has_bf16(device):
+        print(f"warning: bf16 without instructions for it in this {device.type}: fp32 is many times faster", file=sys.stderr)
     cases, speeds = list(dict.fromkeys(task.case for task in counted if task.case)), {}
     with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as processes:
         for number, case in enumerate(cases, 1):

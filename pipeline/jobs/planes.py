@@ -36,7 +36,7 @@ def train_planes(item: PlanesItem) -> None:
 
 
 def _train_plane(item: PlanesItem, method: str, splits: Splits, folder: Path) -> None:
-    recipe, device = item.recipes[method], set_up_device(item.compute.device, item.compute.threads, item.compute.precision)
+    recipe, device = item.recipes[method], set_up_device(item.compute.device, item.compute.threads)
     images, labels = test_images(splits, item.images, device)
     learner = new_learner(recipe, splits, device, item.seed)
     wanted = sorted({epoch for epoch in item.epochs if epoch < recipe.epochs} | {recipe.epochs})

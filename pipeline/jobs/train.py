@@ -28,7 +28,7 @@ def train_model(item: TrainItem, seed: int, tracking: Settings) -> None:
         from pipeline.jobs.adopt import adopt_model  # code that counts for models from elsewhere alone
 
         return adopt_model(item, recipe.given, seed, tracking)
-    device = set_up_device(item.compute.device, item.compute.threads, item.compute.precision)
+    device = set_up_device(item.compute.device, item.compute.threads)
     inputs = [item_file(dataset, "train", method), Path("data", f"{dataset}.npz")]
     splits = load_splits(inputs[1])
     learner = new_learner(recipe, splits, device, seed)

@@ -16,7 +16,7 @@ from pipeline.runtime.files import atomic_path
 def transfer_attacks(item: TransferItem, seed: int) -> None:
     """Writes data/transfer/DATASET/SEED.parquet: what every method of the run, and every source, makes of each image that each
     attack makes on each source; and SEED.csv, accuracies in %."""
-    dataset, device = item.dataset, set_up_device(item.compute.device, item.compute.threads, item.compute.precision)
+    dataset, device = item.dataset, set_up_device(item.compute.device, item.compute.threads)
     splits = load_splits(f"data/{dataset}.npz")
     images, labels = test_images(splits, item.images, device)
     models = {name: model_of(dataset, name, seed, splits, device)[0] for name in item.targets}

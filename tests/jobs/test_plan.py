@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from pipeline.attacks import ATTACKS
 from pipeline.data.image_set import ImageSet, Splits, save_splits
-from pipeline.jobs import calibration, plan
+from pipeline.jobs import calibration, plan, plan_tables
 from pipeline.jobs.calibration import Speed, calibrate
 from pipeline.jobs.plan import Size, Task, Work, attack_work, attacks_work, data_size, tasks, training_work
 from pipeline.jobs.plan_tables import as_text, summed_up
@@ -196,6 +196,22 @@ def test_totals_are_the_sum_of_each_table_and_can_be_written_as_json() -> None:
         assert sum(row["hours"] for row in made[table]) == pytest.approx(made["total"]["hours"])
     assert json.loads(json.dumps(made)) == made
     assert "hcp_at" in as_text(made)
+
+
+@pytest.mark.parametrize(
+    ("precision", "hardware", "warned"), [("bf16", False, True), ("bf16", True, False), ("fp32", False, False)]
+)
+def test_a_part_of_the_run_is_planned_and_slow_bf16_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], precision: str, hardware: bool, warned: bool
+) -> None:
+    monkeypatch.setattr(plan_tables, "has_bf16", lambda device: hardware)
+    monkeypatch.setattr(plan_tables, "process_start", lambda *, training: 1.0)
+    compute = PARAMS.compute.model_copy(update={"precision": precision})
+    made = plan_tables.make_plan(all_items(PARAMS.model_copy(update={"compute": compute})), 1, {"items", "report"})
+    assert [row["stage"] for row in made["stages"]] == ["items", "report"]
+    assert made["networks"] == []
+    assert "Time: " in as_text(made)
+    assert ("warning: bf16 without instructions" in capsys.readouterr().err) == (precision == "bf16" and not hardware)
 
 
 def test_hours_disk_and_memory_by_hand() -> None:
