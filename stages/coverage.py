@@ -18,7 +18,7 @@ def main() -> None:
 
 
 def coverage_text(root: Path) -> str:
-    from pipeline.jobs.full_runs import gpu_hours, method_keys, read_speeds, reduced_sets
+    from pipeline.jobs.full_runs import method_keys, needs, read_speeds, reduced_sets
     from pipeline.params.lookups import LOOKUPS
     from pipeline.params.schema import load_params
     from pipeline.reporting.coverage import Measured, coverage_markdown
@@ -31,8 +31,8 @@ def coverage_text(root: Path) -> str:
         Measured(folder.name, folder / "metrics/tables", reduced_sets(params, schedules), method_keys(params))
         for folder, params in profiles.items()
     ]
-    hours = {paper: gpu_hours(profiles[root / "profiles" / paper], speeds) for paper in schedules}
-    return coverage_markdown(published, runs, hours, MACHINE)
+    rest = {paper: needs(profiles[root / "profiles" / paper], speeds) for paper in schedules}
+    return coverage_markdown(published, runs, rest, MACHINE)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,33 @@
 """The papers' own runs: which data sets of a run are at their schedule, and the hours that one takes on a machine that is not here,
 from the work that the plan counts and the speed of training in metrics/benchmarks."""
 
+import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
+import torch
 
-from pipeline.jobs.plan import tasks
+from pipeline.jobs.calibration import Case
+from pipeline.jobs.learner import build_network
+from pipeline.jobs.plan import Task, tasks
 from pipeline.params.resolve import all_items
 from pipeline.params.schema import Params
 
 Schedule = Mapping[str, Mapping[str, int]]  # epochs by name in params.yaml and data set, or `all`
 IN_STEPS = {"step": 1.0, "training_gradient": 2 / 3, "gradient": 2 / 3, "forward": 1 / 3}  # forward, backward to images, to weights
+
+
+class Need(NamedTuple):
+    """hours: of one GPU, all stages; chain: of the longest row of items that need each other; disk: in bytes; items: of DVC."""
+
+    hours: float
+    chain: float
+    disk: int
+    items: int
 
 
 def reduced_sets(params: Params, schedules: Mapping[str, Schedule]) -> set[tuple[str, str]]:
@@ -39,12 +54,37 @@ def read_speeds(folder: Path) -> dict[str, float]:
     return {str(name): float(rows["ours"].median()) for name, rows in pd.read_csv(folder / "training.csv").groupby("network")}
 
 
-def gpu_hours(params: Params, speeds: Mapping[str, float]) -> dict[str, float]:
-    """By data set, all stages. speeds: `read_speeds`; a network that was not timed counts as the slowest of them."""
-    hours: dict[str, float] = defaultdict(float)
-    for task in tasks(all_items(params)):
+def needs(params: Params, speeds: Mapping[str, float]) -> dict[str, Need]:
+    """By data set, of one seed. speeds: `read_speeds`; a network that was not timed counts as the slowest of them."""
+    counted = list(tasks(all_items(params)))
+    return {dataset: _need([task for task in counted if task.dataset == dataset], speeds) for dataset in params.run.datasets}
+
+
+def _need(own: Sequence[Task], speeds: Mapping[str, float]) -> Need:
+    hours: dict[tuple[str, str], float] = defaultdict(float)
+    disk = 0
+    for task in own:
         if task.case:
             speed = speeds.get(task.case.name().partition(",")[0], min(speeds.values()))
             steps = sum(share * getattr(task.work, unit) for unit, share in IN_STEPS.items())
-            hours[task.dataset] += (steps / speed + task.seconds) / 3600
-    return dict(hours)
+            hours[task.stage, task.method] += (steps / speed + task.seconds) / 3600
+            parameters, width = _size(task.case)
+            disk += 4 * (task.models * parameters + task.features * width)
+        disk += task.bytes
+    by_stage: dict[str, dict[str, float]] = defaultdict(dict)
+    for (stage, method), value in hours.items():
+        by_stage[stage][method] = value
+    trained = by_stage["finetune"] | by_stage["sources"]
+    attacked = max(trained[method] + value for method, value in by_stage["attack"].items())
+    shown = max(trained.values()) + sum(by_stage["transfer"].values())
+    return Need(
+        sum(hours.values()), sum(by_stage["pretrain"].values()) + max(attacked, shown), disk, len({task.item for task in own})
+    )
+
+
+@cache
+def _size(case: Case) -> tuple[int, int]:
+    """Numbers in a model's file, and features of all layers together."""
+    half = torch.full((case.shape[0],), 0.5)
+    network = build_network(json.loads(case.recipe)["network"], 1, case.classes, half, half)
+    return sum(tensor.numel() for tensor in network.state_dict().values()), sum(network.dims.values())

@@ -15,6 +15,7 @@ from pipeline.reporting.tables import interval
 FIGURE = ["paper", "table", "dataset", "setting", "key", "attack", "eps", "metric"]
 POINTS = 5.0  # of accuracy
 SHARE = 0.25  # of the published value, for all else
+SEEDS, GPUS = 5, (1, 8, 64, 512)
 COST_SET = "cifar10"  # of pcl table 12
 PLAIN: dict[str, str | float] = {"setting": WHITE_BOX, "attack": "clean", "eps": 0.0}
 STATUSES = {  # in the order of the columns
@@ -102,9 +103,10 @@ def apart(published: pd.DataFrame) -> pd.Series:
 
 
 def coverage_markdown(
-    published: pd.DataFrame, runs: Sequence[Measured], hours: Mapping[str, Mapping[str, float]], machine: str
+    published: pd.DataFrame, runs: Sequence[Measured], rest: Mapping[str, Mapping[str, tuple[float, float, int, int]]], machine: str
 ) -> str:
-    """hours: by paper and data set, on one GPU of `machine`, a folder of metrics/benchmarks."""
+    """rest: by paper and data set what one seed takes on a GPU of `machine`, a folder of metrics/benchmarks: hours, those of the
+    longest row of items that need each other, bytes, items."""
     table, difference = coverage(published, runs), apart(published)
     counts = table.groupby(["paper", "table", "dataset"], sort=False)["status"].value_counts().unstack(fill_value=0)
     counts = counts.reindex(columns=list(STATUSES), fill_value=0)
@@ -114,11 +116,6 @@ def coverage_markdown(
     lines = pd.concat([lines, closing], ignore_index=True)[["paper", "table", "dataset", "figures", *STATUSES]]
     reduced = sorted(set(table.loc[table["status"].str.startswith("reduced"), "run"]))
     lacking = sorted(set(table["key"]) - {key for run in runs for key in run.keys})
-    gpu = [
-        {"profile": paper, "data set": dataset, "GPU-hours": f"{value:.1f}"}
-        for paper, by_set in hours.items()
-        for dataset, value in by_set.items()
-    ]
     parts = [
         f"# What is reproduced of {len(table)} figures",
         "Written by `python -m stages.coverage` from the tables of the profiles.",
@@ -138,6 +135,36 @@ def coverage_markdown(
         "`make repro PROFILE=hcp` and `make repro PROFILE=pcl`: work as `make plan` counts it, at the speed of training on one GPU "
         f"in `metrics/benchmarks/{machine}`. A gradient at the image counts as two thirds of a training step, a forward as one, "
         "a network that was not timed (VGG-19) as the slowest. One seed, all methods and attacks of the profile.",
-        markdown_table(pd.DataFrame(gpu)),
+        rest_table(rest),
+        f"Both papers with {SEEDS} seeds on many GPUs, an item a GPU. No schedule is faster than the work shared evenly, or the "
+        "longest row of items that need each other; one that leaves no GPU idle while an item can run takes at most their sum. "
+        "[docs/parallel.md](../docs/parallel.md) says what DVC takes for so many items.",
+        many_gpus(rest),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def rest_table(rest: Mapping[str, Mapping[str, tuple[float, float, int, int]]]) -> str:
+    lines = [
+        {
+            **{"profile": paper, "data set": dataset, "GPU-hours": f"{hours:.1f}", "longest row, h": f"{chain:.1f}"},
+            **{"disk, GB": f"{disk / 1e9:.1f}", "items": items},
+        }
+        for paper, by_set in rest.items()
+        for dataset, (hours, chain, disk, items) in by_set.items()
+    ]
+    return markdown_table(pd.DataFrame(lines))
+
+
+def many_gpus(rest: Mapping[str, Mapping[str, tuple[float, float, int, int]]]) -> str:
+    every = [need for by_set in rest.values() for need in by_set.values()]
+    work, disk, items = (SEEDS * sum(need[place] for need in every) for place in (0, 2, 3))
+    chain = max(need[1] for need in every)
+    lines = [
+        {
+            **{"GPUs": gpus, "at least, h": f"{max(work / gpus, chain):.1f}", "at most, h": f"{work / gpus + chain:.1f}"},
+            **{"busy": f"{work / gpus / (work / gpus + chain):.0%} or more", "disk, GB": f"{disk / 1e9:.0f}", "items": items},
+        }
+        for gpus in GPUS
+    ]
+    return markdown_table(pd.DataFrame(lines))

@@ -1,11 +1,18 @@
 """What is a reduced run, and GPU-hours, worked by hand."""
 
+import io
+import json
+from dataclasses import replace
+from typing import Any
+
 import pytest
+import torch
 from conftest import ROOT
 
 from pipeline.jobs import full_runs
 from pipeline.jobs.calibration import Case
-from pipeline.jobs.full_runs import gpu_hours, method_keys, read_speeds, reduced_sets
+from pipeline.jobs.full_runs import method_keys, needs, read_speeds, reduced_sets
+from pipeline.jobs.learner import build_network
 from pipeline.jobs.plan import Task, Work
 from pipeline.params.lookups import LOOKUPS
 from pipeline.params.schema import Params, load_params
@@ -29,20 +36,46 @@ def test_methods_go_by_their_published_names() -> None:
     assert {"softmax_fs", "pcl_deep", "vgg_at_fgsm"} <= method_keys(profile("pcl"))
 
 
-def test_gpu_hours_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_needs_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     def case(network: str) -> Case:
         return Case(f'{{"network": {{"name": "{network}"}}, "batch_size": 8}}', (1, 28, 28), 10, 8)
 
-    work = Work(step=30.0, training_gradient=15.0, gradient=30.0, forward=60.0)  # 80 steps
+    def task(stage: str, method: str, network: str = "conv6", **rest: Any) -> Task:
+        return Task(stage, f"{stage}@mnist-{method}-0", "mnist", method, case(network), **rest)
+
+    work = Work(step=30.0, training_gradient=15.0, gradient=30.0, forward=60.0)  # 80 steps: 8 s
     made = [
-        Task("finetune", "a", "mnist", "hcp", case("conv6"), work),
-        Task("attack", "b", "mnist", "hcp", case("conv6"), Work(forward=60.0), seconds=7.0),  # 20 steps
-        Task("sources", "c", "svhn", "vgg", case("vgg19"), Work(step=10.0)),
+        Task("data", "data@mnist", "mnist", seconds=50.0, bytes=1000),
+        task("pretrain", "softmax", work=Work(step=40.0), models=1),  # 4 s
+        task("finetune", "hcp", work=work, models=1),  # 8 s
+        task("finetune", "adp", work=Work(step=10.0), models=3),  # 1 s
+        task("sources", "vgg", "vgg19", work=Work(step=100.0), models=1),  # 20 s
+        task("attack", "hcp", work=Work(forward=60.0), seconds=7.0, features=5, bytes=30),  # 9 s
+        task("attack", "adp", work=Work(gradient=150.0)),  # 10 s
+        replace(task("transfer", "hcp", work=Work(forward=30.0)), item="transfer@mnist-0"),  # 1 s
+        replace(task("transfer", "adp", work=Work(forward=30.0)), item="transfer@mnist-0"),  # 1 s
         Task("tables", "tables", seconds=100.0),
     ]
     monkeypatch.setattr(full_runs, "tasks", lambda items: made)
-    hours = gpu_hours(profile("pcl"), {"conv6": 10.0, "resnet110": 5.0})
-    assert hours == pytest.approx({"mnist": 17.0 / 3600, "svhn": 2.0 / 3600})
+    monkeypatch.setattr(full_runs, "_size", lambda case: (100, 7))
+    params = profile("pcl")
+    params = params.model_copy(update={"run": params.run.model_copy(update={"datasets": ["mnist"]})})
+    need = needs(params, {"conv6": 10.0, "resnet110": 5.0})["mnist"]
+    assert need.hours * 3600 == pytest.approx(4 + 8 + 1 + 20 + 9 + 10 + 1 + 1)
+    assert need.chain * 3600 == pytest.approx(4 + 20 + 2)  # softmax, VGG-19, transfer: longer than softmax, HCP, its attacks
+    assert need.disk == 1000 + 30 + 4 * (6 * 100 + 5 * 7)
+    assert need.items == 8
+
+
+def test_the_size_of_a_network_is_that_of_its_file() -> None:
+    recipe = {"network": {"name": "small_cnn", "widths": [2, 2, 2, 2], "branch": 3, "penultimate": 5}}
+    numbers, width = full_runs._size(Case(json.dumps(recipe), (1, 8, 8), 10, 8))
+    half = torch.full((1,), 0.5)
+    network = build_network(recipe["network"], 1, 10, half, half)
+    buffer = io.BytesIO()
+    torch.save(network.state_dict(), buffer)
+    assert 4 * numbers < buffer.tell() < 4 * numbers + 20_000
+    assert width == sum(network.dims.values())
 
 
 def test_speeds_are_those_of_the_benchmark() -> None:
