@@ -47,24 +47,15 @@ def chain(
             kill(process, victim)
     finished = run(folder, *command)
     wait_for(sessions)
-    if (
-        torn := finished.returncode != 0 and "dvc.lock' validation failed" in finished.stderr
-    ):  # DVC was writing it: docs/everyday.md
+    torn = finished.returncode != 0 and "dvc.lock' validation failed" in finished.stderr  # docs/everyday.md says what to do
+    if torn:
         (folder / "dvc.lock").unlink()
     again = finished if finished.returncode == 0 else run(folder, *command)  # what was left alone was in the way
     note = "" if again.returncode == 0 else f"status {again.returncode}: {' '.join(again.stderr.split())[-300:]}"
     other = differing(results(folder), wanted)
     note = note or (f"differ: {', '.join(other[:3])}" if other else "")
-    shown = ", ".join(f"{moment:.1f}" for moment in moments)
-    return Case(
-        "kill",
-        f"{what}, after {shown} s{', dvc.lock deleted' if torn else ''}",
-        None,
-        not note,
-        note,
-        time.monotonic() - begun,
-        len(whom),
-    )
+    shown = ", ".join(f"{moment:.1f}" for moment in moments) + (" s, dvc.lock deleted" if torn else " s")
+    return Case("kill", f"{what}, after {shown}", None, not note, note, time.monotonic() - begun, len(whom))
 
 
 def kill(process: "subprocess.Popen[bytes]", victim: str) -> None:
