@@ -60,7 +60,10 @@ def walk(folder: Path) -> Iterator[Path]:
     """The files below, folder by folder and by name, links followed: each folder once, and none of those above."""
     seen = {folder.resolve(), *folder.resolve().parents}
     places = []
+    extensions = image_extensions()
     for place, folders, files in os.walk(folder, onerror=_unreadable, followlinks=True):
+        if odd := [name for name in folders if not _hidden(name) and Path(name).suffix.lower() in extensions]:
+            raise ValueError(f"{Path(place, min(odd))} is a folder, by its name an image: rename it or bring the image back")
         below = {Path(place, name).resolve(): name for name in sorted(folders, reverse=True) if not _hidden(name)}
         folders[:] = sorted(name for target, name in below.items() if target not in seen)  # in place: where os.walk goes on
         seen |= set(below)

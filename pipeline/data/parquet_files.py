@@ -14,7 +14,7 @@ from pipeline.data.checks import check_classes
 from pipeline.data.checksums import verify_checksums
 from pipeline.data.decoding import Channels, decode, stack
 from pipeline.data.image_set import ImageSet
-from pipeline.data.shards import find_shards
+from pipeline.data.shards import find_shards, target
 
 BATCH = 1000  # rows held in encoded form at a time
 
@@ -48,8 +48,8 @@ def parquet(
     file, column, row or label that is not as this says.
     """
     files = {"train": find_shards(train, "train"), "test": find_shards(test, "test")}
-    targets = {file.resolve() for file in files["train"]}
-    if both := [str(file) for file in files["test"] if file.resolve() in targets]:
+    targets = {target(file) for file in files["train"]}
+    if both := [str(file) for file in files["test"] if target(file) in targets]:
         raise ValueError(f"{both[0]} is in train and in test: name different files")
     if sha256sums is not None:
         verify_checksums(Path(sha256sums), files["train"] + files["test"])

@@ -2,6 +2,7 @@
 without a word."""
 
 import glob
+import os
 import re
 from collections import defaultdict
 from collections.abc import Sequence
@@ -42,6 +43,11 @@ def find_shards(place: str, split: str) -> list[Path]:
     return files
 
 
+def target(file: Path) -> Path:
+    """What a link leads to; where it leads in a circle, a name that cannot be opened."""
+    return Path(os.path.realpath(file))
+
+
 def _in_folder(folder: Path, split: str) -> list[Path]:
     place, name = glob.escape(str(folder)), glob.escape(split)
     for pattern in (f"{name}-*.parquet", f"data/{name}-*.parquet", f"{name}.parquet", f"{name}/*.parquet", "*.parquet"):
@@ -72,7 +78,7 @@ def _check_complete(files: Sequence[Path]) -> None:
     seen: dict[Path, Path] = {}
     series = defaultdict[tuple[Path, str], list[Shard]](list)
     for file in files:
-        if (other := seen.setdefault(file.resolve(), file)) is not file:
+        if (other := seen.setdefault(target(file), file)) is not file:
             raise ValueError(f"{other} and {file} are one file, whose images would count twice: take one away")
         shard = read_name(file)
         series[file.parent, shard.before.rstrip("-_.")].append(shard)

@@ -3,7 +3,7 @@
 import io
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +49,14 @@ def read_record(path: Path) -> dict[str, Any]:
     return record
 
 
-def read_lines(path: Path) -> pd.DataFrame:
-    """A .csv file of a computing stage. Raises ValueError where it cannot be read or a value is missing in it."""
+def read_lines(path: Path, columns: Iterable[str] = ()) -> pd.DataFrame:
+    """A .csv file of a computing stage. Raises ValueError where it cannot be read, or one of the columns or a value is missing."""
     try:
         table: pd.DataFrame = pd.read_csv(path, **CSV)
     except Exception as error:  # pandas too
         raise damaged(path, error) from error
+    if lacking := {*columns} - {*table}:
+        raise damaged(path, ValueError(f"it lacks {min(lacking)}"))
     if table.isna().any(axis=None):
         raise damaged(path, ValueError("a value is missing"))
     return table

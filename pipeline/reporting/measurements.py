@@ -9,6 +9,9 @@ import pandas as pd
 
 from pipeline.reporting.files import damaged, read_arrays, read_lines
 
+TRANSFER = ("target", "source", "attack", "eps", "images", "accuracy")
+COST = ("method", "repeat", "seconds", "epochs", "images", "network", "batch_size", "device", "threads")
+
 
 class Plane(NamedTuple):
     """One method with a penultimate layer of two features. epochs: (E,), accuracy: (E,) in %, clean: (E, N, 2) clean test features
@@ -53,7 +56,7 @@ def load_transfer(folder: Path, *, datasets: Iterable[str], seeds: list[int]) ->
     frames = []
     for dataset in datasets:
         for seed in seeds:
-            rows = read_lines(stage_file(folder / dataset / f"{seed}.csv", "transfer"))
+            rows = read_lines(stage_file(folder / dataset / f"{seed}.csv", "transfer"), TRANSFER)
             frames.append(rows.assign(dataset=dataset, seed=seed, method=rows["target"])[list(types)])
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(types)).astype(types)
 
@@ -64,7 +67,7 @@ def load_cost(folder: Path, *, datasets: Iterable[str], methods: list[str]) -> p
     frames = []
     for dataset in datasets:
         path = stage_file(folder / f"{dataset}.csv", "cost")
-        table = read_lines(path)
+        table = read_lines(path, COST)
         repeats = {str(method): rows["repeat"].tolist() for method, rows in table.groupby("method")}
         if not {*methods} <= set(repeats) or len(set(map(tuple, repeats.values()))) > 1:
             raise damaged(path, ValueError(f"not every method has every repeat: {repeats}"))

@@ -102,6 +102,11 @@ def test_a_link_to_nothing_is_named(pets: Path) -> None:
     refuses(pets, r"gone\.png: cannot be read, No such file")
 
 
+def test_a_folder_in_place_of_an_image_is_named(pets: Path) -> None:
+    (pets / "train" / "cat" / "9.PNG").mkdir()
+    refuses(pets, r"cat/9\.PNG is a folder, by its name an image")
+
+
 def test_a_folder_that_may_not_be_read_is_named(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scandir, closed = os.scandir, str(pets / "train" / "cat" / "closed")
     Path(closed).mkdir()

@@ -95,6 +95,8 @@ def test_svhn_layout_in_several_shards(tmp_path: Path) -> None:
     assert classes == ["0", "1", "2"]
     (tmp_path / "train-00001-of-00002.parquet").unlink()
     refuses(tmp_path, r"train-00001-of-00002\.parquet is missing")
+    (tmp_path / "train-00001-of-00002.parquet").symlink_to("train-00001-of-00002.parquet")
+    refuses(tmp_path, r"train-00001-of-00002\.parquet is cut off, damaged or not parquet .*symbolic links")
 
 
 def test_bare_bytes_and_no_metadata(tmp_path: Path) -> None:

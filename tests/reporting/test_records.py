@@ -111,12 +111,16 @@ def test_a_model_of_the_run_that_was_shown_no_images() -> None:
 
 
 def test_times_without_a_repeat_or_with_half_a_line(tmp_path: Path) -> None:
-    path, head = tmp_path / "digits.csv", "method,repeat,seconds\n"
-    for text in ("hcp,1,0.5\nat,1,0.5\nhcp,2,0.5\n", "hcp,1,0.5\nat,1,\n", "hcp,1,0.5\n"):
-        path.write_text(head + text)
+    path, head = tmp_path / "digits.csv", "method,epochs,images,network,batch_size,device,threads,repeat,seconds\n"
+    hcp, at = (f"{name},20,9,conv6,64,cpu,1,1,0.5\n" for name in ("hcp", "at"))
+    for text in (head + hcp + at + hcp.replace(",1,0.5", ",2,0.5"), head + hcp + at.replace("0.5", ""), head + hcp):
+        path.write_text(text)
         with pytest.raises(ValueError, match=r"digits\.csv is damaged"):
             load_cost(tmp_path, datasets=["digits"], methods=["hcp", "at"])
-    path.write_text(head + "hcp,1,0.5\nat,1,0.5\n")
+    path.write_text(head.replace("repeat", "repea4") + hcp + at)
+    with pytest.raises(ValueError, match=r"digits\.csv is damaged \(it lacks repeat\)"):
+        load_cost(tmp_path, datasets=["digits"], methods=["hcp", "at"])
+    path.write_text(head + hcp + at)
     assert len(load_cost(tmp_path, datasets=["digits"], methods=["hcp", "at"])) == 2
 
 
