@@ -15,7 +15,8 @@ help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
 
 # Alone, dvc repro does all of it, one stage after the other. Here items that do not need each other run side by side, JOBS of them,
-# those that have changed, a few in one dvc process; the closing dvc repro does what is left.
+# those that have changed; each job has four dvc processes or so a line, since one takes seconds to start and the last should not
+# have many items to itself. The closing dvc repro does what is left.
 repro: repository $(INSTALLED)  ## install what is missing, then everything: data, training, attacks, tables, report (JOBS at a time)
 	@if [ "$(JOBS)" -le 1 ]; then exec $(GROUP) $(DVC) repro; elif ! $(DVC) status -q; then \
 		exec $(GROUP) $(MAKE) --no-print-directory -f $(firstword $(MAKEFILE_LIST)) side-by-side; fi
@@ -33,8 +34,8 @@ side-by-side:
 	@$(call each,transfer attack)
 	@$(DVC) repro
 
-each = changed=$$($(DVC) status $(1)) || exit 1; echo "$$changed" | sed -n 's/^\([a-z].*\):$$/\1/p' | \
-	xargs -r -P $(JOBS) -n 4 $(DVC) --wait-for-lock repro -s
+each = changed=$$($(DVC) status $(1)) || exit 1; set -- $$(echo "$$changed" | sed -n 's/^\([a-z].*\):$$/\1/p'); \
+	printf '%s\n' "$$@" | xargs -r -P $(JOBS) -n $$(($$\# / (4 * $(JOBS)) + 1)) $(DVC) --wait-for-lock repro -s
 DVC = dvc --cd $(FOLDER)
 # kill reaches make and its shell, which exec replaces by this; what they start would go on
 GROUP = python $(dir $(firstword $(MAKEFILE_LIST)))stages/group.py

@@ -372,6 +372,13 @@ def test_a_given_model_as_documented_has_a_row_in_every_table(copy: Path) -> Non
     assert clean > 85  # of 20 images
 
 
+@pytest.mark.parametrize("name", ["hcp", "pcl", "short"])
+def test_a_paper_s_profile_starts_as_git_has_it(tmp_path: Path, name: str) -> None:
+    assert run(ROOT, "git", "checkout-index", "--all", f"--prefix={tmp_path}/").returncode == 0
+    assert run(tmp_path, "git", "init", "-q").returncode == 0
+    assert repro(tmp_path, "dvc", "--cd", f"profiles/{name}", "repro", "items") == ["items"]
+
+
 @pytest.mark.slow
 @pytest.mark.skipif("PIPELINE_IMAGES" not in os.environ, reason="PIPELINE_IMAGES names no folder with parquet files of the sets")
 def test_one_method_of_the_short_profile_runs_on_500_real_images(tmp_path: Path) -> None:
@@ -382,11 +389,12 @@ def test_one_method_of_the_short_profile_runs_on_500_real_images(tmp_path: Path)
     params["datasets"]["mnist"] |= {"sample": {"train": 500, "test": 100, "seed": 0}}
     params["datasets"]["mnist"]["training"] |= {"epochs": {"pretrain": 10, "train": 10}, "batch_size": 16}
     params["datasets"]["mnist"]["evaluation"] = {"l2": {"images": 10}, "headline": {"images": 20}}
-    params["attacks"]["cw"]["steps"] = 20
-    params["transfer"]["sources"], params["verdict"]["autoattack"] = [], "rapid"
+    params["attacks"] = {"cw": {"steps": 20}}
+    params["transfer"]["sources"] = []
     for command in (["git", "init", "-q"], ["dvc", "init", "-q"]):
         assert run(tmp_path, *command).returncode == 0
     shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    (tmp_path / "data/given").mkdir(parents=True)
     write_params(tmp_path, params)
     assert "report" in repro(tmp_path)
     assert repro(tmp_path) == []
