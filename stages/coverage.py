@@ -1,38 +1,39 @@
-"""python -m stages.coverage: metrics/coverage.md, how much of the papers is measured; no DVC stage."""
+"""python -m stages.coverage: metrics/coverage.md and REPRODUCTION.md, what is measured of both papers; no DVC stage."""
 
 import argparse
 from pathlib import Path
 
 from pipeline.runtime.cli import one_line_errors
 
-MACHINE = "nvidia-h200"  # a folder of metrics/benchmarks
-
 
 def main() -> None:
-    """Writes metrics/coverage.md: every figure of both papers by table and data set, reproduced or not, from the tables of the
-    profiles that have been run, and what those take that have not."""
+    """Writes metrics/coverage.md, which figures of the papers are reproduced and what the rest takes, and REPRODUCTION.md, their
+    claims against what was measured; from the tables of the runs in the repository."""
     argparse.ArgumentParser(prog="python -m stages.coverage", description=main.__doc__).parse_args()
     with one_line_errors():
-        path = Path(__file__).parents[1] / "metrics/coverage.md"
-        path.write_text(coverage_text(path.parents[1]), encoding="utf-8")
+        for path, text in texts(Path(__file__).parents[1]).items():
+            path.write_text(text, encoding="utf-8")
 
 
-def coverage_text(root: Path) -> str:
-    from pipeline.jobs.full_runs import method_keys, needs, read_speeds, reduced_sets
-    from pipeline.params.lookups import LOOKUPS
-    from pipeline.params.schema import load_params
+def texts(root: Path) -> dict[Path, str]:
+    from pipeline.jobs.full_runs import load_runs, needs, read_speeds, reduced_sets, training_texts
+    from pipeline.params.resolve import describe
     from pipeline.reporting.coverage import Measured, coverage_markdown
-    from pipeline.reporting.published import load_published, published_epochs
+    from pipeline.reporting.published import load_published, schedules
+    from pipeline.reporting.reproduction import reproduction_markdown
+    from pipeline.reporting.run import run_from
 
-    published, speeds = load_published(), read_speeds(root / "metrics/benchmarks" / MACHINE)
-    schedules = {paper: published_epochs(published, paper) for paper in ("hcp", "pcl")}
-    profiles = {path.parent: load_params(path, LOOKUPS) for path in sorted(root.glob("profiles/*/params.yaml"))}
+    published, params, machine = load_published(), load_runs(root), root / "metrics/benchmarks/nvidia-h200"
+    papers, speeds = schedules(published), read_speeds(machine)
     runs = [
-        Measured(folder.name, folder / "metrics/tables", reduced_sets(params, schedules), method_keys(params))
-        for folder, params in profiles.items()
+        Measured(own.tracking.experiment, path / "metrics", run_from(describe(own)), training_texts(own), reduced_sets(own, papers))
+        for path, own in params.items()
     ]
-    rest = {paper: needs(profiles[root / "profiles" / paper], speeds) for paper in schedules}
-    return coverage_markdown(published, runs, rest, MACHINE)
+    rest = {paper: needs(params[root / "profiles" / paper], speeds) for paper in papers}
+    return {
+        root / "metrics/coverage.md": coverage_markdown(published, runs, rest, machine.name),
+        root / "REPRODUCTION.md": reproduction_markdown(published, runs),
+    }
 
 
 if __name__ == "__main__":

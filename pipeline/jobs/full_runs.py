@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -14,8 +14,9 @@ import torch
 from pipeline.jobs.calibration import Case
 from pipeline.jobs.learner import build_network
 from pipeline.jobs.plan import Task, tasks
-from pipeline.params.resolve import all_items
-from pipeline.params.schema import Params
+from pipeline.params.lookups import LOOKUPS
+from pipeline.params.resolve import all_items, recipe
+from pipeline.params.schema import Params, load_params
 
 Schedule = Mapping[str, Mapping[str, int]]  # epochs by name in params.yaml and data set, or `all`
 IN_STEPS = {"step": 1.0, "training_gradient": 2 / 3, "gradient": 2 / 3, "forward": 1 / 3}  # forward, backward to images, to weights
@@ -44,9 +45,28 @@ def reduced_sets(params: Params, schedules: Mapping[str, Schedule]) -> set[tuple
     }
 
 
-def method_keys(params: Params) -> set[str]:
-    """Of the run's methods, as published.csv calls them."""
-    return {params.methods[name].published or "" for name in (*params.run.methods, *params.transfer.sources)}
+def load_runs(root: Path) -> dict[Path, Params]:
+    """The runs of a checkout by folder: its own, then its profiles."""
+    return {
+        path.parent: load_params(path, LOOKUPS) for path in (root / "params.yaml", *sorted(root.glob("profiles/*/params.yaml")))
+    }
+
+
+def training_texts(params: Params) -> dict[str, str]:
+    """Network, batch and adversaries by data set, in words."""
+    return {dataset: _training_text(params, dataset) for dataset in params.run.datasets}
+
+
+def _training_text(params: Params, dataset: str) -> str:
+    own = params.datasets[dataset]
+    trained = [method for method in params.run.methods if params.methods[method].given is None]
+    attacks = [one.attack for one in (recipe(params, dataset, method).adversary for method in trained) if one]
+    names = sorted({f"{attack.name.upper()}{_steps(attack.options)}" for attack in attacks})
+    return ", ".join([f"{own.networks['main'].name}, batches of {own.training.batch_size}", *names])
+
+
+def _steps(options: Mapping[str, Any]) -> str:
+    return f" of {options['steps']} steps" if "steps" in options else ""
 
 
 def read_speeds(folder: Path) -> dict[str, float]:

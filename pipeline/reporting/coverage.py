@@ -6,10 +6,12 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from pipeline.reporting.files import read_table
 from pipeline.reporting.markdown import markdown_table
 from pipeline.reporting.pcl.cost import EPOCHS, RATIO, SECONDS, published_cost
 from pipeline.reporting.pcl.tables import ADAPTIVE_SETTING, TABLES, WHITE_BOX
 from pipeline.reporting.published import hcp_published, pcl_published
+from pipeline.reporting.run import Run
 from pipeline.reporting.tables import interval
 
 FIGURE = ["paper", "table", "dataset", "setting", "key", "attack", "eps", "metric"]
@@ -28,13 +30,18 @@ STATUSES = {  # in the order of the columns
 
 
 class Measured(NamedTuple):
-    """The tables of one run; none where it has not been run. reduced: (paper, data set) of which it has fewer images or epochs than
-    the paper."""
+    """A run, whose tables are in metrics/tables once it has been run. training: by data set, what it trains with; reduced: (paper,
+    data set) of which it has fewer images or epochs than the paper."""
 
     name: str
-    tables: Path
+    metrics: Path
+    run: Run
+    training: dict[str, str]
     reduced: set[tuple[str, str]]
-    keys: set[str]  # published methods that it has
+
+    @property
+    def tables(self) -> Path:
+        return self.metrics / "tables"
 
 
 def figures(published: pd.DataFrame) -> pd.DataFrame:
@@ -58,9 +65,9 @@ def measured(run: Measured) -> pd.DataFrame:
     """FIGURE, `measured` and its interval: what the run has beside a published figure."""
     if not run.tables.is_dir():
         return pd.DataFrame(columns=[*FIGURE, "measured", "low", "high"])
-    hcp = pd.read_csv(run.tables / "hcp.csv").assign(paper="hcp", setting=WHITE_BOX)
-    pcl = pd.read_csv(run.tables / "pcl.csv").assign(paper="pcl")
-    cost = pd.read_csv(run.tables / "cost.csv").assign(paper="pcl", table=12, **PLAIN)
+    hcp = read_table(run.tables / "hcp.csv").assign(paper="hcp", setting=WHITE_BOX)
+    pcl = read_table(run.tables / "pcl.csv").assign(paper="pcl")
+    cost = read_table(run.tables / "cost.csv").assign(paper="pcl", table=12, **PLAIN)
     cost = cost[(cost["dataset"] == COST_SET) & cost["metric"].isin([RATIO, EPOCHS])]
     cost = cost.rename(columns={"low": "ci95_low", "high": "ci95_high"}).assign(seeds=1, seed_std=0.0)
     rows = pd.concat([hcp, pcl, cost], ignore_index=True)
@@ -115,7 +122,8 @@ def coverage_markdown(
     closing = pd.DataFrame([{"paper": "both", "table": "all", "dataset": "all", "figures": len(table), **total}])
     lines = pd.concat([lines, closing], ignore_index=True)[["paper", "table", "dataset", "figures", *STATUSES]]
     reduced = sorted(set(table.loc[table["status"].str.startswith("reduced"), "run"]))
-    lacking = sorted(set(table["key"]) - {key for run in runs for key in run.keys})
+    known = {key for one in runs for key in (*one.run.sources, *(method.published for method in one.run.methods.values()))}
+    lacking = sorted(set(table["key"]) - known)
     parts = [
         f"# What is reproduced of {len(table)} figures",
         "Written by `python -m stages.coverage` from the tables of the profiles.",

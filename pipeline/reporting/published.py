@@ -106,6 +106,11 @@ def published_epochs(published: pd.DataFrame, paper: str) -> dict[str, dict[str,
     return result
 
 
+def schedules(published: pd.DataFrame) -> dict[str, dict[str, dict[str, int]]]:
+    """`published_epochs` of each paper."""
+    return {paper: published_epochs(published, paper) for paper in ("hcp", "pcl")}
+
+
 def _columns(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {

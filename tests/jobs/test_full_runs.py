@@ -11,7 +11,7 @@ from conftest import ROOT
 
 from pipeline.jobs import full_runs
 from pipeline.jobs.calibration import Case
-from pipeline.jobs.full_runs import method_keys, needs, read_speeds, reduced_sets
+from pipeline.jobs.full_runs import load_runs, needs, read_speeds, reduced_sets, training_texts
 from pipeline.jobs.learner import build_network
 from pipeline.jobs.plan import Task, Work
 from pipeline.params.lookups import LOOKUPS
@@ -32,8 +32,13 @@ def test_fewer_epochs_or_images_are_a_reduced_run() -> None:
     assert {("pcl", "mnist"), ("pcl", "fashion_mnist")} <= reduced_sets(profile("short"), {"pcl": schedule})  # a sample of images
 
 
-def test_methods_go_by_their_published_names() -> None:
-    assert {"softmax_fs", "pcl_deep", "vgg_at_fgsm"} <= method_keys(profile("pcl"))
+def test_what_a_run_trains_with() -> None:
+    assert training_texts(profile("hcp"))["svhn"] == "resnet110, batches of 128, PGD of 10 steps"
+    assert training_texts(profile("pcl"))["mnist"] == "conv6, batches of 256, FGSM, PGD of 10 steps"
+
+
+def test_the_runs_of_a_checkout_are_its_own_and_its_profiles() -> None:
+    assert [path.name for path in load_runs(ROOT)] == [ROOT.name, "hcp", "pcl", "short"]
 
 
 def test_needs_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,26 +9,37 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
+from pipeline.params.lookups import LOOKUPS
+from pipeline.params.resolve import describe
+from pipeline.params.schema import load_params
 from pipeline.reporting.coverage import Measured, apart, coverage, coverage_markdown, figures
 from pipeline.reporting.published import PATH, load_published
-from stages.coverage import coverage_text
+from pipeline.reporting.run import run_from
+from pipeline.runtime.sums import write_sums
+from stages.coverage import texts
 
 PUBLISHED = load_published()
+RUN = run_from(describe(load_params(ROOT / "profiles/pcl/params.yaml", LOOKUPS)))
 COLUMNS = ["table", "dataset", "setting", "key", "attack", "eps", "metric", "published", "measured", "ci95_low", "ci95_high"]
 
 
 def run(
     folder: Path, name: str, pcl: list[dict[str, Any]], *, cost: list[dict[str, Any]] | None = None, reduced: bool = False
 ) -> Measured:
-    tables = folder / name
-    tables.mkdir()
+    tables = folder / name / "tables"
+    tables.mkdir(parents=True)
     defaults = {"table": 3, "dataset": "mnist", "setting": "white-box", "key": "softmax_fs", "attack": "clean", "eps": 0.0}
     rows = [defaults | {"metric": "accuracy", "seeds": 1} | row for row in pcl]
     pd.DataFrame(rows, columns=[*COLUMNS, "seeds", "seed_std"]).to_csv(tables / "pcl.csv", index=False)
     pd.DataFrame(columns=[*COLUMNS, "seeds", "seed_std"]).drop(columns="setting").to_csv(tables / "hcp.csv", index=False)
     columns = ["dataset", "key", "metric", "published", "measured", "low", "high"]
     pd.DataFrame(cost or [], columns=columns).to_csv(tables / "cost.csv", index=False)
-    return Measured(name, tables, {("pcl", "mnist")} if reduced else set(), {"softmax_fs"})
+    write_sums(tables)
+    return measured(folder / name, reduced=reduced)
+
+
+def measured(metrics: Path, *, reduced: bool = False) -> Measured:
+    return Measured(metrics.name, metrics, RUN, {}, {("pcl", "mnist")} if reduced else set())
 
 
 def accuracy(measured: float, half: float = 1.0, **where: Any) -> dict[str, Any]:
@@ -83,7 +94,7 @@ def test_an_accuracy_is_held_to_five_points_around_its_interval(
 def test_a_run_at_the_papers_schedule_comes_first(tmp_path: Path) -> None:
     reduced, full = run(tmp_path, "a", [accuracy(98.0)], reduced=True), run(tmp_path, "b", [accuracy(50.0)])
     assert status([reduced, full]) == "different"
-    assert status([Measured("never", tmp_path / "none", set(), set()), reduced]) == "reduced_near"
+    assert status([measured(tmp_path / "never"), reduced]) == "reduced_near"
 
 
 def test_times_are_compared_as_multiples_of_cross_entropy(tmp_path: Path) -> None:
@@ -111,5 +122,6 @@ def test_the_page_counts_what_the_table_has(tmp_path: Path) -> None:
     assert [cell.strip() for cell in both.split("|")[4:-1]] == ["743", "0", "0", "1", "0", "742"]
 
 
-def test_the_committed_page_is_of_the_committed_tables() -> None:
-    assert coverage_text(ROOT) == (ROOT / "metrics/coverage.md").read_text(encoding="utf-8"), "run python -m stages.coverage"
+def test_the_committed_pages_are_of_the_committed_tables() -> None:
+    for path, text in texts(ROOT).items():
+        assert text == path.read_text(encoding="utf-8"), f"{path.name}: run python -m stages.coverage"

@@ -13,12 +13,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import ROOT
 from made_run import METHODS as MADE
 from made_run import made_item, make_run, run_stage, write_verdict, write_verdict_tables
 from PIL import Image
 
+from pipeline.params.lookups import LOOKUPS
+from pipeline.params.resolve import describe
+from pipeline.params.schema import load_params
 from pipeline.reporting.page import provenance
 from pipeline.reporting.page.html import Page
+from pipeline.reporting.run import run_from
 from pipeline.reporting.verdict.cards import TEXT, WIDTH, Examples, card_figure, load_card, montage
 from pipeline.reporting.verdict.lines import SYMBOLS, Verdict, attack_name, verdict_markdown, verdicts
 from pipeline.runtime import cli
@@ -264,6 +269,14 @@ def test_outside_a_checkout_there_is_no_commit(tmp_path: Path, monkeypatch: pyte
     assert provenance.commit_text(tmp_path).endswith("code and params as committed")  # a result is no change of code
     (tmp_path / "x.py").write_text("")
     assert provenance.commit_text(tmp_path).endswith("with uncommitted changes of code or params")
+
+
+def test_the_first_lines_say_what_was_trained_on_what() -> None:
+    run = run_from(describe(load_params(ROOT / "params.yaml", LOOKUPS)))
+    own = run.datasets["digits"]._replace(sample=6700, epochs={"pretrain": 5, "mixed": 9})
+    text = provenance.made_sentence(run._replace(datasets={"mnist": own}, seeds=[0, 1]))
+    assert text.startswith("Trained on mnist: 6700 training images, 5 pretrain, 9 mixed epochs. Seeds: 0, 1. Made at ")
+    assert f"on {provenance.cpu_text()}, GPU: {provenance.gpu_text()}." in text
 
 
 def made_verdict(tmp_path: Path, status: dict[tuple[str, str], str], labels: dict[str, str]) -> list[Verdict]:

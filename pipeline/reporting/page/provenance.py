@@ -12,6 +12,7 @@ import pandas as pd
 
 from pipeline.reporting.files import read_record
 from pipeline.reporting.markdown import markdown_table
+from pipeline.reporting.run import Run
 
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pandas", "scikit-learn", "matplotlib", "dvc", "mlflow")
 LEFT_OUT = "(left out)"
@@ -90,6 +91,17 @@ def times_table(folder: Path) -> str:
     ]
     total = {"stage": "**all**", "runs": f"{times['size'].sum()}", "seconds in all": f"**{times['sum'].sum():.1f}**"}
     return markdown_table(pd.DataFrame([*lines, {**total, "longest": f"{times['max'].max():.1f}"}]))
+
+
+def made_sentence(run: Run) -> str:
+    """What was trained on what, at which commit and on which machine the page was made."""
+    trained = "; ".join(
+        f"{name}: {own.sample} training images, {', '.join(f'{count} {schedule}' for schedule, count in own.epochs.items())} epochs"
+        for name, own in run.datasets.items()
+    )
+    machine = f"{cpu_text()}, GPU: {gpu_text()}"
+    seeds = ", ".join(map(str, run.seeds))
+    return f"Trained on {trained}. Seeds: {seeds}. Made at commit {commit_text(Path(__file__).parent)}, on {machine}."
 
 
 def made_table(seeds: list[int]) -> str:

@@ -14,7 +14,7 @@ from pipeline.reporting.hcp.findings import hcp_findings
 from pipeline.reporting.hcp.statistics_text import read_statistics, scalar
 from pipeline.reporting.markdown import labels_in_markdown, markdown_table, markdown_text, names_in_markdown, schedule_text
 from pipeline.reporting.page.card_text import card_body, card_picture
-from pipeline.reporting.page.provenance import made_table, public_params, times_table
+from pipeline.reporting.page.provenance import made_sentence, made_table, public_params, times_table
 from pipeline.reporting.pcl.findings import pcl_findings
 from pipeline.reporting.published import load_published, paper_rows, published_epochs, published_value
 from pipeline.reporting.run import Run
@@ -226,7 +226,7 @@ def report(run: Run, metrics: Path, data: Path, params_text: str, times: Path) -
     ]
     sentence = (
         f"{len(run.methods)} methods, those of two papers on class prototypes (HCP, PCL) and what they are compared with, attacked "
-        "as the papers did, by adaptive attacks, and by AutoAttack."
+        f"as the papers did, by adaptive attacks, and by AutoAttack. {made_sentence(run)}"
     )
     return Report("Prototype defences: what holds under attack", sentence, run.autoattack, found, sections)
 
