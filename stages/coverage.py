@@ -18,7 +18,7 @@ def main() -> None:
 def texts(root: Path) -> dict[Path, str]:
     from pipeline.jobs.full_runs import load_runs, needs, read_speeds, reduced_sets, training_texts
     from pipeline.params.resolve import describe
-    from pipeline.reporting.coverage import Measured, coverage_markdown
+    from pipeline.reporting.coverage import SEEDS, Measured, coverage_markdown
     from pipeline.reporting.published import load_published, schedules
     from pipeline.reporting.reproduction import reproduction_markdown
     from pipeline.reporting.run import run_from
@@ -26,12 +26,12 @@ def texts(root: Path) -> dict[Path, str]:
     published, params, machine = load_published(), load_runs(root), root / "metrics/benchmarks/nvidia-h200"
     papers, speeds = schedules(published), read_speeds(machine)
     runs = [
-        Measured(own.tracking.experiment, path / "metrics", run_from(describe(own)), training_texts(own), reduced_sets(own, papers))
-        for path, own in params.items()
+        Measured(name, (root / name).parent / "metrics", run_from(describe(own)), training_texts(own), reduced_sets(own, papers))
+        for name, own in params.items()
     ]
-    rest = {paper: needs(params[root / "profiles" / paper], speeds) for paper in papers}
+    rest, many = ({paper: needs(params[f"profiles/{paper}/params.yaml"], speeds, n) for paper in papers} for n in (1, SEEDS))
     return {
-        root / "metrics/coverage.md": coverage_markdown(published, runs, rest, machine.name),
+        root / "metrics/coverage.md": coverage_markdown(published, runs, rest, many, machine.name),
         root / "REPRODUCTION.md": reproduction_markdown(published, runs),
     }
 

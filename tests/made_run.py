@@ -286,6 +286,7 @@ def make_run(folder: Path, images: int = 360, item: dict[str, Any] | None = None
     item = item or made_item()
     write_items(folder, item)
     for dataset, own in item["datasets"].items():
+        write_data(folder, dataset, images)
         for seed in item["seeds"]:
             for method, about in item["methods"].items():
                 make_model(folder / "data", (dataset, method, str(seed)), own, about["measure"], images)
@@ -304,6 +305,13 @@ def make_run(folder: Path, images: int = 360, item: dict[str, Any] | None = None
             write_plane(path, images, centres=method != "softmax_fs", scale=4.0, eps=own["table_eps"])
         seconds = {m: [0.5 * (1 + i / 4) * (1 + r / 20) for r in range(5)] for i, m in enumerate(item["cost"])}
         write_cost(folder / "data/cost" / f"{dataset}.csv", seconds)
+
+
+def write_data(folder: Path, dataset: str, images: int) -> None:
+    """What stage data says of a set."""
+    counts = folder / "metrics/data" / f"{dataset}.json"
+    counts.parent.mkdir(parents=True, exist_ok=True)
+    counts.write_text(json.dumps({"images": {"train": 10 * images, "validation": images, "test": images}}))
 
 
 def make_model(data: Path, model: tuple[str, str, str], own: dict[str, Any], measure: list[str], images: int) -> None:

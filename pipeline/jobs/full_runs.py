@@ -45,11 +45,10 @@ def reduced_sets(params: Params, schedules: Mapping[str, Schedule]) -> set[tuple
     }
 
 
-def load_runs(root: Path) -> dict[Path, Params]:
-    """The runs of a checkout by folder: its own, then its profiles."""
-    return {
-        path.parent: load_params(path, LOOKUPS) for path in (root / "params.yaml", *sorted(root.glob("profiles/*/params.yaml")))
-    }
+def load_runs(root: Path) -> dict[str, Params]:
+    """The runs of a checkout by params.yaml, seen from root: its own, then its profiles."""
+    files = (root / "params.yaml", *sorted(root.glob("profiles/*/params.yaml")))
+    return {path.relative_to(root).as_posix(): load_params(path, LOOKUPS) for path in files}
 
 
 def training_texts(params: Params) -> dict[str, str]:
@@ -74,8 +73,10 @@ def read_speeds(folder: Path) -> dict[str, float]:
     return {str(name): float(rows["ours"].median()) for name, rows in pd.read_csv(folder / "training.csv").groupby("network")}
 
 
-def needs(params: Params, speeds: Mapping[str, float]) -> dict[str, Need]:
-    """By data set, of one seed. speeds: `read_speeds`; a network that was not timed counts as the slowest of them."""
+def needs(params: Params, speeds: Mapping[str, float], seeds: int = 1) -> dict[str, Need]:
+    """By data set. speeds: `read_speeds`; a network that was not timed counts as the slowest of them. With several seeds the items
+    of a chain count as often."""
+    params = params.model_copy(update={"run": params.run.model_copy(update={"seeds": list(range(seeds))})})
     counted = list(tasks(all_items(params)))
     return {dataset: _need([task for task in counted if task.dataset == dataset], speeds) for dataset in params.run.datasets}
 

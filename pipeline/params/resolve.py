@@ -126,7 +126,6 @@ def _strengths(data: Dataset) -> dict[str, Any]:
     return {
         **{"eps": own.linf.eps, "sweep": own.linf.sweep, "c": own.l2.c, "table_eps": own.table.eps, "table_c": own.table.c},
         **{"headline_eps": own.headline.eps, "headline_l2": own.headline.l2, "epochs": data.training.epochs},
-        "sample": data.sample.train,
     }
 
 

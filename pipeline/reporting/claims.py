@@ -6,35 +6,41 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from pipeline.reporting.coverage import figures
 from pipeline.reporting.findings import FAILS, HOLDS, MISSING, Value, cell, combined, order
 from pipeline.reporting.markdown import attack_text
-from pipeline.reporting.outcomes import LINF
-from pipeline.reporting.pcl.findings import LAYERS, published_drop
-from pipeline.reporting.pcl.tables import PCL_FAMILY
+from pipeline.reporting.outcomes import ADAPTIVE, LINF
+from pipeline.reporting.pcl.findings import LAYERS, adaptive_verdict, published_drop
+from pipeline.reporting.pcl.tables import PCL_FAMILY, WHITE_BOX
 from pipeline.reporting.published import pcl_published
+from pipeline.reporting.verdict.status import GROUPS
 
-FEATURES = ("center", "pcl", "pcl_deep", "hcp", "hcp_fs")  # methods of params.yaml with a loss on features and no adversary
-BLACK_BOX = "from vgg"  # setting of pcl table 3
+FEATURES = ("center", "pcl", "pcl_deep", "hcp", "hcp_fs")  # published keys of the losses on features without an adversary
+BLACK_BOX = "from vgg "  # before the attacks of pcl table 3 that are made on VGG-19, and its clean accuracy
 
 
 class Place(NamedTuple):
-    """A row of verdict.csv, or of pcl table 3 where the attack is one of BLACK_BOX."""
+    """A row of verdict.csv by published key; of pcl table 3 where the attack begins with BLACK_BOX."""
 
-    method: str
+    key: str
     attack: str
 
 
 class Claim(NamedTuple):
-    """Of each pair the first is above the second less margin. source: where the paper says so."""
+    """Of each pair the first is above the second less margin. tables: (paper, number) where the paper's own figures can be asked;
+    source: where it says so otherwise; informed: the first is under an attack that knows more."""
 
     text: str
-    source: str
     pairs: list[tuple[Place, Place]]
+    tables: tuple[tuple[str, int], ...] = ()
+    source: str = ""
     margin: float = 0.0
+    informed: bool = False
 
 
 class Answer(NamedTuple):
-    """left: what AutoAttack leaves of each method that the claim is about."""
+    """source: where the paper says so, and in how many of its own comparisons; left: what AutoAttack leaves of each method that the
+    claim is about."""
 
     claim: str
     source: str
@@ -47,92 +53,126 @@ def claims(published: pd.DataFrame) -> list[Claim]:
     adaptive, black_box = published_drop(pcl_published(published, 4)), most_lost(pcl_published(published, 3))
     return [
         Claim(
-            "A loss on features helps under FGSM", "HCP table 2, PCL table 3", under("fgsm", [(m, "softmax_fs") for m in FEATURES])
+            "CL, PCL and HCP help under FGSM", under(["fgsm"], [(key, "softmax_fs") for key in FEATURES]), (("hcp", 2), ("pcl", 3))
         ),
-        Claim("HCP > CL > PCL > SM", "HCP table 2", under("bim", pairwise(("hcp", "center", "pcl", "softmax_fs")))),
-        Claim("HCP needs no softmax start", "HCP tables 1, 2", under(("clean", "bim"), [("hcp_fs", "hcp")]), 1.0),
-        Claim("HCP + AT > AT", "HCP table 4", under(("clean", "bim"), [("hcp_at", "at")])),
-        Claim("PCL + AT > Madry", "PCL tables 5, 6", under("pgd", [("pcl_at_pgd", "madry")])),
-        Claim("The deeper the layer with the PCL loss, the better", "PCL table 11", under("pgd", pairwise(LAYERS))),
+        Claim("HCP > CL > PCL > SM", under(["bim"], pairwise(("hcp", "center", "pcl", "softmax_fs"))), (("hcp", 2),)),
         Claim(
-            f"An attack that knows the prototypes takes at most {adaptive:.1f} points more than PGD",
-            "PCL table 4",
-            [(Place(m, "adaptive"), Place(m, "pgd")) for m in (*FEATURES, "pcl_at_fgsm", "pcl_at_pgd", "hcp_at")],
-            adaptive,
+            "HCP needs no softmax start: it loses at most a point",
+            under(["clean", "bim"], [("hcp_fs", "hcp")]),
+            (("hcp", 1), ("hcp", 2)),
+            margin=1.0,
+        ),
+        Claim("HCP + AT > AT", under(["clean", "bim"], [("hcp_at", "at")]), (("hcp", 4),)),
+        Claim("PCL + AT > Madry", under(["pgd"], [("pcl_at_pgd", "madry")]), (("pcl", 5), ("pcl", 6))),
+        Claim("The deeper the layer with the PCL loss, the better", under(["pgd"], pairwise(LAYERS)), (("pcl", 11),)),
+        Claim(
+            f"An attack that knows the prototypes takes at most {adaptive:.1f} points more",
+            [(Place(key, ADAPTIVE + attack), Place(key, attack)) for key in PCL_FAMILY for attack in LINF],
+            source="PCL table 4",
+            margin=adaptive,
+            informed=True,
         ),
         Claim(
             f"Images made on another network cost PCL at most {black_box:.1f} points",
-            "PCL table 3",
-            [(Place(m, f"{BLACK_BOX} {attack}"), Place(m, "clean")) for m in PCL_FAMILY for attack in LINF],
-            black_box,
+            [(Place(key, BLACK_BOX + attack), Place(key, BLACK_BOX + "clean")) for key in PCL_FAMILY for attack in LINF],
+            source="PCL table 3",
+            margin=black_box,
         ),
     ]
 
 
-def under(attacks: str | Iterable[str], pairs: Iterable[tuple[str, str]]) -> list[tuple[Place, Place]]:
-    named = (attacks,) if isinstance(attacks, str) else tuple(attacks)
-    return [(Place(above, attack), Place(below, attack)) for above, below in pairs for attack in named]
+def under(attacks: Iterable[str], pairs: Iterable[tuple[str, str]]) -> list[tuple[Place, Place]]:
+    pairs = list(pairs)
+    return [(Place(above, attack), Place(below, attack)) for attack in attacks for above, below in pairs]
 
 
 def most_lost(table: pd.DataFrame) -> float:
-    """table: pcl table 3 as published. The most that l-inf images from VGG cost a PCL model, over all data sets."""
+    """table: pcl table 3 as published. The most that l-inf images from VGG-19 cost a PCL model, over all data sets."""
     rows = table[table["key"].isin(PCL_FAMILY)]
-    shown = rows[(rows["setting"] == BLACK_BOX) & rows["attack"].isin(LINF)]
+    shown = rows[(rows["setting"] == BLACK_BOX.strip()) & rows["attack"].isin(LINF)]
     both = shown.merge(rows[rows["attack"] == "clean"], on=["dataset", "key"])
     return float((both["published_y"] - both["published_x"]).max())
 
 
-def rows_of(dataset: str, verdict: pd.DataFrame, pcl: pd.DataFrame) -> pd.DataFrame:
-    """What the claims are checked on. verdict, pcl: verdict.csv and pcl.csv."""
-    shown = pcl[(pcl["table"] == 3) & (pcl["setting"] == BLACK_BOX) & pcl["measured"].notna() & pcl["attack"].isin(LINF)]
-    rows = pd.concat([verdict, shown.assign(attack=f"{BLACK_BOX} " + shown["attack"])])
-    return rows[rows["dataset"] == dataset]
+def source_text(claim: Claim, printed: pd.DataFrame) -> str:
+    """printed: `figures`. Where the paper says so, and in how many of the comparisons that its tables allow it is so."""
+    if not claim.tables:
+        return claim.source
+    right, names = [], []
+    for paper, number in claim.tables:
+        rows = printed[(printed["paper"] == paper) & (printed["table"] == number) & (printed["setting"] == WHITE_BOX)]
+        names.append(f"{paper.upper()} table {number}")
+        for pair in claim.pairs:
+            above, below = (rows[(rows["key"] == place.key) & (rows["attack"] == place.attack)] for place in pair)
+            both = above.merge(below, on=["dataset", "eps"])
+            right += list(both["published_x"] > both["published_y"] - claim.margin)
+    return f"{', '.join(names)}: {sum(right)} of {len(right)}"
 
 
-def answer(claim: Claim, rows: pd.DataFrame) -> Answer:
-    """rows: `rows_of` one data set."""
-    values = {place: cell(rows[rows["method"] == place.method], place.attack) for pair in claim.pairs for place in pair}
-    verdicts = {pair: order(values[pair[0]], values[pair[1]], claim.margin) for pair in claim.pairs}
+def rows_of(dataset: str, verdict: pd.DataFrame, pcl: pd.DataFrame, keys: Mapping[str, str]) -> pd.DataFrame:
+    """What the claims are checked on. verdict, pcl: verdict.csv and pcl.csv; keys: published ones by method."""
+    shown = pcl[(pcl["table"] == 3) & pcl["measured"].notna() & pcl["attack"].isin(("clean", *LINF))]
+    shown = shown[(shown["setting"] == BLACK_BOX.strip()) | (shown["attack"] == "clean")]
+    rows = pd.concat([verdict, shown.assign(attack=BLACK_BOX + shown["attack"])])
+    rows = rows[rows["dataset"] == dataset]
+    return rows.assign(key=[keys.get(method, method) for method in rows["method"]])
+
+
+def answer(claim: Claim, rows: pd.DataFrame, printed: pd.DataFrame) -> Answer:
+    """rows: `rows_of` one data set; printed: `figures`."""
+    values = {place: cell(rows[rows["key"] == place.key], place.attack) for pair in claim.pairs for place in pair}
+    judge = adaptive_verdict if claim.informed else order
+    verdicts = {pair: judge(values[pair[0]], values[pair[1]], claim.margin) for pair in claim.pairs}
     known = {pair: verdict for pair, verdict in verdicts.items() if verdict != MISSING}
     count = f", {[*known.values()].count(HOLDS)} of {len(known)}" if len(known) > 1 else ""
-    labels = dict(zip(rows["method"], rows["label"], strict=True))
+    labels = dict(zip(rows["key"], rows["label"], strict=True))
     by_attack: dict[str, list[str]] = {}
     for place in dict.fromkeys(place for pair in known for place in pair):
-        by_attack.setdefault(attack_name(place.attack), []).append(value_text(labels[place.method], values[place]))
+        by_attack.setdefault(attack_name(place.attack), []).append(value_text(labels[place.key], values[place]))
     measured = "<br>".join(f"{attack}: {', '.join(found)}" for attack, found in by_attack.items())
-    methods = dict.fromkeys(place.method for pair in known for place in pair)
-    return Answer(claim.text, claim.source, combined([*known.values()]) + count, measured, left_text(methods, rows, labels))
+    keys = dict.fromkeys(place.key for pair in known for place in pair)
+    verdict = combined([*known.values()]) + count
+    return Answer(claim.text, source_text(claim, printed), verdict, measured, left_text(keys, rows, labels))
 
 
 def attack_name(attack: str) -> str:
-    if attack.startswith(BLACK_BOX):
-        return f"{attack_text(attack.removeprefix(f'{BLACK_BOX} '))} from VGG-19"
-    return attack if attack in ("clean", "adaptive") else attack_text(attack)
+    name = attack.removeprefix(BLACK_BOX)
+    text = name if name == "clean" else attack_text(name)
+    return text if name in (attack, "clean") else f"{text} from VGG-19"
 
 
 def value_text(label: str, value: Value | None) -> str:
     return f"{label} {value.measured:.1f}" if value else f"{label} -"
 
 
-def left_text(methods: Iterable[str], rows: pd.DataFrame, labels: Mapping[str, str]) -> str:
-    return ", ".join(value_text(labels[method], cell(rows[rows["method"] == method], "autoattack")) for method in methods)
+def left_text(keys: Iterable[str], rows: pd.DataFrame, labels: Mapping[str, str]) -> str:
+    return ", ".join(value_text(labels[key], cell(rows[rows["key"] == key], "autoattack")) for key in keys)
 
 
 def unmasked(status: pd.DataFrame, rows: pd.DataFrame) -> Answer:
-    """Whether the losses on features mask gradients: whether a check warns, of those without an adversary. status: one data set's
-    rows of verdict_status.csv."""
-    own = status[status["method"].isin(FEATURES)]
-    flagged = {str(row["method"]): int(row["flags"]) for _, row in own.iterrows() if row["flags"]}
-    labels = dict(zip(own["method"], own["label"], strict=True))
-    text = ", ".join(f"{labels[method]}: {flags} checks warn" for method, flags in flagged.items()) or "no check warns"
-    verdict = MISSING if own.empty else FAILS if flagged else HOLDS
-    left = left_text(list(labels), rows, labels)
-    return Answer("A loss on features masks no gradients", "PCL section 6.6", verdict, text, left)
+    """Whether a check for masked gradients warns of a loss on features without an adversary. status: one data set's rows of
+    verdict_status.csv."""
+    own = status[status["group"] == GROUPS[1]]
+    text = ", ".join(f"{row['label']}: {row['flags']}" for _, row in own.iterrows() if row["flags"])
+    verdict = MISSING if own.empty else FAILS if text else HOLDS
+    names = dict(zip(rows["method"], rows["key"], strict=True))
+    left = left_text([names[method] for method in own["method"]], rows, dict(zip(rows["key"], rows["label"], strict=True)))
+    measured = f"checks that warn: {text}" if text else f"no check warns of {len(own)} models"
+    return Answer("A loss on features masks no gradients", "PCL section 6.6", verdict, measured, left)
 
 
-def answers(dataset: str, published: pd.DataFrame, verdict: pd.DataFrame, status: pd.DataFrame, pcl: pd.DataFrame) -> list[Answer]:
-    """Claims that concern no method of the run are left out. verdict, status, pcl: the tables of those names."""
-    rows = rows_of(dataset, verdict, pcl)
-    found = [answer(claim, rows) for claim in claims(published)]
+def answers(
+    dataset: str,
+    published: pd.DataFrame,
+    *,
+    verdict: pd.DataFrame,
+    status: pd.DataFrame,
+    pcl: pd.DataFrame,
+    keys: Mapping[str, str],
+) -> list[Answer]:
+    """Claims that concern no method of the run are left out. verdict, status, pcl: verdict.csv, verdict_status.csv, pcl.csv; keys:
+    published ones by method."""
+    rows, printed = rows_of(dataset, verdict, pcl, keys), figures(published)
+    found = [answer(claim, rows, printed) for claim in claims(published)]
     found.append(unmasked(status[status["dataset"] == dataset], rows))
     return [one for one in found if one.verdict != MISSING]

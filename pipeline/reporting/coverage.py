@@ -19,6 +19,7 @@ POINTS = 5.0  # of accuracy
 SHARE = 0.25  # of the published value, for all else
 SEEDS, GPUS = 5, (1, 8, 64, 512)
 COST_SET = "cifar10"  # of pcl table 12
+Needs = Mapping[str, Mapping[str, tuple[float, float, int, int]]]
 PLAIN: dict[str, str | float] = {"setting": WHITE_BOX, "attack": "clean", "eps": 0.0}
 STATUSES = {  # in the order of the columns
     "reproduced": "reproduced",
@@ -30,8 +31,8 @@ STATUSES = {  # in the order of the columns
 
 
 class Measured(NamedTuple):
-    """A run, whose tables are in metrics/tables once it has been run. training: by data set, what it trains with; reduced: (paper,
-    data set) of which it has fewer images or epochs than the paper."""
+    """A run by its params.yaml; its tables are in metrics/tables once it has been run. training: by data set, what it trains with;
+    reduced: (paper, data set) of which it has fewer images or epochs than the paper."""
 
     name: str
     metrics: Path
@@ -109,11 +110,9 @@ def apart(published: pd.DataFrame) -> pd.Series:
     return (by_paper["hcp"] - by_paper["pcl"]).abs().dropna()
 
 
-def coverage_markdown(
-    published: pd.DataFrame, runs: Sequence[Measured], rest: Mapping[str, Mapping[str, tuple[float, float, int, int]]], machine: str
-) -> str:
+def coverage_markdown(published: pd.DataFrame, runs: Sequence[Measured], rest: Needs, many: Needs, machine: str) -> str:
     """rest: by paper and data set what one seed takes on a GPU of `machine`, a folder of metrics/benchmarks: hours, those of the
-    longest row of items that need each other, bytes, items."""
+    longest row of items that need each other, bytes, items; many: the same of SEEDS seeds."""
     table, difference = coverage(published, runs), apart(published)
     counts = table.groupby(["paper", "table", "dataset"], sort=False)["status"].value_counts().unstack(fill_value=0)
     counts = counts.reindex(columns=list(STATUSES), fill_value=0)
@@ -126,7 +125,7 @@ def coverage_markdown(
     lacking = sorted(set(table["key"]) - known)
     parts = [
         f"# What is reproduced of {len(table)} figures",
-        "Written by `python -m stages.coverage` from the tables of the profiles.",
+        "Written by `python -m stages.coverage` from the tables of the runs.",
         f"At a paper's own schedule {total['reproduced']} figures are reproduced and {total['different']} are different. At a "
         f"reduced schedule {total['reduced_near']} are within the tolerance and {total['reduced_far']} outside it. "
         f"{total['not_run']} were not run, {table['key'].isin(lacking).sum()} of them of a method that is not here "
@@ -137,22 +136,22 @@ def coverage_markdown(
         f"{difference.max():.1f} at most: no reproduction can be held to less. All else (norms of noise, times as multiples of "
         f"cross entropy's, epochs) has to be within {SHARE:.0%}.",
         "**Reduced schedule**: fewer training images or epochs than the paper; "
-        + (f"so {', '.join(f'`profiles/{name}`' for name in reduced)}, whose report says which." if reduced else "none so far."),
+        + (f"so {', '.join(f'`{name}`' for name in reduced)}, whose report says which." if reduced else "none so far."),
         markdown_table(lines.rename(columns=STATUSES)),
         "## What the rest takes",
         "`make repro PROFILE=hcp` and `make repro PROFILE=pcl`: work as `make plan` counts it, at the speed of training on one GPU "
-        f"in `metrics/benchmarks/{machine}`. A gradient at the image counts as two thirds of a training step, a forward as one, "
-        "a network that was not timed (VGG-19) as the slowest. One seed, all methods and attacks of the profile.",
+        f"in `metrics/benchmarks/{machine}`. A gradient at the image counts as two thirds of a training step, a forward as a "
+        "third, a network that was not timed (VGG-19) as the slowest. One seed, all methods and attacks of the profile.",
         rest_table(rest),
         f"Both papers with {SEEDS} seeds on many GPUs, an item a GPU. No schedule is faster than the work shared evenly, or the "
         "longest row of items that need each other; one that leaves no GPU idle while an item can run takes at most their sum. "
         "[docs/parallel.md](../docs/parallel.md) says what DVC takes for so many items.",
-        many_gpus(rest),
+        many_gpus(many, max(need[1] for by_set in rest.values() for need in by_set.values())),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def rest_table(rest: Mapping[str, Mapping[str, tuple[float, float, int, int]]]) -> str:
+def rest_table(rest: Needs) -> str:
     lines = [
         {
             **{"profile": paper, "data set": dataset, "GPU-hours": f"{hours:.1f}", "longest row, h": f"{chain:.1f}"},
@@ -164,10 +163,10 @@ def rest_table(rest: Mapping[str, Mapping[str, tuple[float, float, int, int]]]) 
     return markdown_table(pd.DataFrame(lines))
 
 
-def many_gpus(rest: Mapping[str, Mapping[str, tuple[float, float, int, int]]]) -> str:
-    every = [need for by_set in rest.values() for need in by_set.values()]
-    work, disk, items = (SEEDS * sum(need[place] for need in every) for place in (0, 2, 3))
-    chain = max(need[1] for need in every)
+def many_gpus(many: Needs, chain: float) -> str:
+    """chain: hours of the longest row of items that need each other."""
+    every = [need for by_set in many.values() for need in by_set.values()]
+    work, disk, items = (sum(need[place] for need in every) for place in (0, 2, 3))
     lines = [
         {
             **{"GPUs": gpus, "at least, h": f"{max(work / gpus, chain):.1f}", "at most, h": f"{work / gpus + chain:.1f}"},

@@ -28,8 +28,7 @@ class Method(NamedTuple):
 
 class Dataset(NamedTuple):
     """eps, c: measured, of l-inf attacks and of C&W; sweep: further eps, of some methods; table_eps, table_c: of tables with one
-    strength where the paper's table lacks the data set; headline_eps: of the verdict; epochs: by name of the schedule; sample:
-    how many of the training images, of which the validation split is taken, or `all`."""
+    strength where the paper's table lacks the data set; headline_eps: of the verdict; epochs: by name of the schedule."""
 
     eps: list[float]
     sweep: list[float]
@@ -39,7 +38,6 @@ class Dataset(NamedTuple):
     headline_eps: float
     epochs: dict[str, int]
     norm: str = "linf"  # in which headline_eps is
-    sample: str | int = "all"
 
 
 class Run(NamedTuple):

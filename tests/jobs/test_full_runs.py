@@ -38,7 +38,7 @@ def test_what_a_run_trains_with() -> None:
 
 
 def test_the_runs_of_a_checkout_are_its_own_and_its_profiles() -> None:
-    assert [path.name for path in load_runs(ROOT)] == [ROOT.name, "hcp", "pcl", "short"]
+    assert [*load_runs(ROOT)] == ["params.yaml", *(f"profiles/{name}/params.yaml" for name in ("hcp", "pcl", "short"))]
 
 
 def test_needs_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from made_run import (
     make_run,
     outcome_rows,
     run_stage,
+    write_data,
     write_features,
     write_items,
     write_outcomes,
@@ -64,6 +65,7 @@ def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(0)
     for dataset, own in datasets.items():
         eps = own["headline_eps"]
+        write_data(folder, dataset, N)
         for method, right in RIGHT.items():
             write_model(folder / "data" / "attacks" / dataset / method / "3", right, eps, rng)
             write_verdict(folder / "data" / "verdict" / dataset / method / "3", N, clean=95, standing=[right] * 4, eps=eps)

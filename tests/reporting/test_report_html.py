@@ -271,11 +271,13 @@ def test_outside_a_checkout_there_is_no_commit(tmp_path: Path, monkeypatch: pyte
     assert provenance.commit_text(tmp_path).endswith("with uncommitted changes of code or params")
 
 
-def test_the_first_lines_say_what_was_trained_on_what() -> None:
+def test_the_first_lines_say_what_was_trained_on_what(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/mnist.json").write_text(json.dumps({"images": {"train": 6030, "validation": 670, "test": 300}}))
     run = run_from(describe(load_params(ROOT / "params.yaml", LOOKUPS)))
-    own = run.datasets["digits"]._replace(sample=6700, epochs={"pretrain": 5, "mixed": 9})
-    text = provenance.made_sentence(run._replace(datasets={"mnist": own}, seeds=[0, 1]))
-    assert text.startswith("Trained on mnist: 6700 training images, 5 pretrain, 9 mixed epochs. Seeds: 0, 1. Made at ")
+    own = run.datasets["digits"]._replace(epochs={"pretrain": 5, "mixed": 9})
+    text = provenance.made_sentence(run._replace(datasets={"mnist": own}, seeds=[0, 1]), tmp_path)
+    assert text.startswith("Trained on mnist: 6,030 images, 5 pretrain, 9 mixed epochs. Seeds: 0, 1. Made at commit ")
     assert f"on {provenance.cpu_text()}, GPU: {provenance.gpu_text()}." in text
 
 

@@ -93,15 +93,16 @@ def times_table(folder: Path) -> str:
     return markdown_table(pd.DataFrame([*lines, {**total, "longest": f"{times['max'].max():.1f}"}]))
 
 
-def made_sentence(run: Run) -> str:
+def made_sentence(run: Run, metrics: Path) -> str:
     """What was trained on what, at which commit and on which machine the page was made."""
-    trained = "; ".join(
-        f"{name}: {own.sample} training images, {', '.join(f'{count} {schedule}' for schedule, count in own.epochs.items())} epochs"
-        for name, own in run.datasets.items()
-    )
-    machine = f"{cpu_text()}, GPU: {gpu_text()}"
-    seeds = ", ".join(map(str, run.seeds))
-    return f"Trained on {trained}. Seeds: {seeds}. Made at commit {commit_text(Path(__file__).parent)}, on {machine}."
+    trained = []
+    for name, own in run.datasets.items():
+        images = read_record(metrics / f"data/{name}.json")["images"]["train"]
+        trained.append(
+            f"{name}: {images:,} images, {', '.join(f'{count} {schedule}' for schedule, count in own.epochs.items())} epochs"
+        )
+    made = f"{commit_text(Path(__file__).parent)}, on {cpu_text()}, GPU: {gpu_text()}"
+    return f"Trained on {'; '.join(trained)}. Seeds: {', '.join(map(str, run.seeds))}. Made at commit {made}."
 
 
 def made_table(seeds: list[int]) -> str:

@@ -80,13 +80,15 @@ class Section(NamedTuple):
 
 
 class Report(NamedTuple):
-    """The first screen, then sections."""
+    """The first screen, then sections. made: what was trained on what, where; below the verdict on the page, so that it comes first
+    there."""
 
     title: str
     sentence: str
     autoattack: str
     verdicts: list[Verdict]
     sections: list[Section]
+    made: str = ""
 
 
 def run_part(run: Run, published: pd.DataFrame) -> str:
@@ -226,9 +228,11 @@ def report(run: Run, metrics: Path, data: Path, params_text: str, times: Path) -
     ]
     sentence = (
         f"{len(run.methods)} methods, those of two papers on class prototypes (HCP, PCL) and what they are compared with, attacked "
-        f"as the papers did, by adaptive attacks, and by AutoAttack. {made_sentence(run)}"
+        "as the papers did, by adaptive attacks, and by AutoAttack."
     )
-    return Report("Prototype defences: what holds under attack", sentence, run.autoattack, found, sections)
+    return Report(
+        "Prototype defences: what holds under attack", sentence, run.autoattack, found, sections, made_sentence(run, metrics)
+    )
 
 
 def markdown_part(part: str | Details) -> str:
@@ -244,4 +248,7 @@ def markdown_part(part: str | Details) -> str:
 def report_markdown(page: Report) -> str:
     first = [f'<a id="{v.anchor}"></a>\n\n{verdict_markdown(v, page.autoattack)}' for v in page.verdicts]
     parts = [markdown_part(part) for section in page.sections for part in section.parts]
-    return "\n\n".join([f"# {markdown_text(page.title)}", markdown_text(page.sentence), *first, *parts]) + "\n"
+    return (
+        "\n\n".join([f"# {markdown_text(page.title)}", markdown_text(f"{page.sentence} {page.made}".strip()), *first, *parts])
+        + "\n"
+    )
