@@ -41,3 +41,11 @@ def test_a_run_without_a_published_method_has_a_picture_that_says_so() -> None:
     table = overview_table(verdicts("digits", "mine"), strongest_published(load_published()), {"mine": ""})
     figure = overview_figure(table, {"digits": 0.1})
     assert "No method" in figure.texts[0].get_text()
+
+
+def test_a_line_that_is_held_against_another_data_set_says_so() -> None:
+    keys = {"deep": "pcl_deep", "hcp": "hcp"}  # of hcp nothing is published on MNIST
+    table = overview_table(verdicts("mnist", *keys), strongest_published(load_published()), keys)
+    figure = overview_figure(table, {"mnist": 0.3})
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["DEEP", "HCP (cifar10, eps 0.03)"]
+    assert "published, eps 0.3" in [text.get_text() for text in figure.legends[0].get_texts()]

@@ -71,16 +71,21 @@ def overview_figure(table: pd.DataFrame, eps: dict[str, float]) -> Figure:
 
 
 def _panel(ax: Axes, rows: pd.DataFrame, eps: float) -> None:
-    places, source = rows.index, rows["source"].iloc[0]
-    shown = "" if source == rows["dataset"].iloc[0] else f", {source}"
+    places, own = rows.index, rows[rows["source"] == rows["dataset"]]
+    first = (own if len(own) else rows).iloc[0]  # what most are held against; a line of another set says so
+    shown = "" if first["source"] == first["dataset"] else f", {first['source']}"
+    names = [
+        row["label"] if row["source"] == first["source"] else f"{row['label']} ({row['source']}, eps {row['eps']:g})"
+        for _, row in rows.iterrows()
+    ]
     ax.hlines(places, rows["autoattack"], rows["most"], color="#DDDDDD", zorder=1)
     ax.hlines(places, rows["least"], rows["most"], color=COLOURS[0], linewidth=2, zorder=2)
-    published = f"published{shown}, eps {rows['eps'].iloc[0]:g}"
+    published = f"published{shown}, eps {first['eps']:g}"
     ax.scatter(rows["most"], places, marker="D", facecolor="white", edgecolor=COLOURS[0], zorder=3, label=published)
     ax.scatter(rows["measured"], places, marker="o", color=COLOURS[1], zorder=4, label="measured, papers' strongest attack")
     ax.scatter(rows["autoattack"], places, marker="s", color=COLOURS[7], zorder=5, label="measured, AutoAttack")
     ax.axvline(rows["chance"].iloc[0], color="#777777", linestyle=":", linewidth=1)
-    ax.set_yticks(places, rows["label"], fontsize=9)
+    ax.set_yticks(places, names, fontsize=9)
     ax.set_xlim(-2, 100)
     ax.set_xlabel("accuracy under attack, % (dotted: chance)")
     ax.set_title(f"{rows['dataset'].iloc[0]}, l-inf eps {eps:g}", fontsize=10)
