@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from queue import SimpleQueue
 from typing import NamedTuple
@@ -182,53 +182,68 @@ def drawn(count: int, seed: int, rooms: Sequence[str]) -> list[Mutant]:
     return random.Random(seed).sample(every, min(count, len(every)))
 
 
+def row_of(mutant: Mutant, found: str, seconds: float) -> dict[str, object]:
+    where = {"room": mutant.file.split("/")[1], "file": mutant.file.removeprefix("pipeline/"), "line": mutant.line}
+    changed = {"was": f"`{mutant.old}`", "changed to": f"`{mutant.new}`"}
+    return {**where, **changed, "noticed": found, "seconds": round(seconds, 1)}
+
+
+def tried_before(path: Path, todo: Sequence[Mutant]) -> pd.DataFrame:
+    """Those of a table that an earlier run has left at path which are in todo."""
+    keys = ["file", "line", "was", "changed to"]
+    wanted = pd.DataFrame([row_of(mutant, "", 0.0) for mutant in todo])[keys].drop_duplicates()
+    return pd.read_csv(path).merge(wanted, on=keys) if path.exists() else pd.DataFrame(columns=[*keys, "noticed"])
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.mutants", description=__doc__)
     parser.add_argument("--count", type=int, default=100, help="how many changes (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="which ones (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=1, help="side by side (default: %(default)s)")
     parser.add_argument("--rooms", nargs="+", choices=ROOMS, default=ROOMS)
-    parser.add_argument("--limit", type=float, default=600.0, help="seconds for the tests of a room (default: %(default)s)")
+    parser.add_argument("--limit", type=float, default=900.0, help="seconds for the tests of a room (default: %(default)s)")
     parser.add_argument("--list", action="store_true", help="print the changes and run nothing")
-    parser.add_argument("--out", type=Path, default=Path("metrics/mutants.md"), help="default: %(default)s")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("metrics/mutants.md"),
+        help="beside it a .csv, whose changes are not tried again: without it all are (default: %(default)s)",
+    )
     chosen = parser.parse_args()
     todo = drawn(chosen.count, chosen.seed, chosen.rooms)
     if chosen.list:
         for mutant in todo:
             print(f"{mutant.file}:{mutant.line}: {mutant.old} -> {mutant.new}")
         return 0
-    rows, free = [], SimpleQueue[Path]()
-    with tempfile.TemporaryDirectory() as folder, tqdm(total=len(todo), unit="mutant") as bar:
+    table = tried_before(chosen.out.with_suffix(".csv"), todo)
+    known = set(zip(table["file"], table["line"], table["was"], table["changed to"], strict=True))
+    free = SimpleQueue[Path]()
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(chosen.jobs) as pool:
         for number in range(chosen.jobs):
-            copy = copy_of_the_project(Path(folder, str(number)))
-            free.put(copy)
-        used = sorted({name for room in chosen.rooms for name in [room, *NEXT[room]]})
-        if (failing := noticed(used, copy, chosen.limit)) != "none":
-            parser.error(f"tests/{failing} fail or take too long without any change: nothing could be told from them")
+            free.put(copy_of_the_project(Path(folder, str(number))))
+
+        def unchanged(room: str) -> str:
+            own = free.get()
+            found = noticed([room], own, chosen.limit)
+            free.put(own)
+            return found
 
         def work(mutant: Mutant) -> dict[str, object]:
             own = free.get()
             try:
-                found, seconds = tested(mutant, own, chosen.limit)
+                return row_of(mutant, *tested(mutant, own, chosen.limit))
             finally:
                 free.put(own)
-            bar.update()
-            if found == "none":
-                bar.write(f"not noticed: {mutant.file}:{mutant.line}: {mutant.old} -> {mutant.new}")
-            where = {"room": mutant.file.split("/")[1], "file": mutant.file.removeprefix("pipeline/"), "line": mutant.line}
-            return where | {
-                "was": f"`{mutant.old}`",
-                "changed to": f"`{mutant.new}`",
-                "noticed": found,
-                "seconds": round(seconds, 1),
-            }
 
-        with ThreadPoolExecutor(chosen.jobs) as pool:
-            for row in pool.map(work, todo):
-                rows.append(row)
-                text = as_markdown(pd.DataFrame(rows), chosen.seed, len(rows))
-                chosen.out.write_text(text, encoding="utf-8")
-    print(text)
+        used = sorted({name for room in chosen.rooms for name in [room, *NEXT[room]]})
+        if failing := [room for room, found in zip(used, pool.map(unchanged, used), strict=True) if found != "none"]:
+            parser.error(f"tests of {', '.join(failing)} fail or take too long without any change: nothing could be told from them")
+        left = [mutant for mutant in todo if tuple(row_of(mutant, "", 0.0).values())[1:5] not in known]
+        for done in tqdm(as_completed([pool.submit(work, mutant) for mutant in left]), total=len(left), unit="mutant"):
+            table = pd.concat([table, pd.DataFrame([done.result()])], ignore_index=True)
+            table.to_csv(chosen.out.with_suffix(".csv"), index=False)
+            chosen.out.write_text(as_markdown(table, chosen.seed, len(table)), encoding="utf-8")
+    print(as_markdown(table, chosen.seed, len(table)))
     return 0
 
 

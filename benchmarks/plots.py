@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from benchmarks.measure import quartiles
 
@@ -47,6 +48,9 @@ def attacks_figure(rows: pd.DataFrame) -> Figure:
             at = [row + 0.8 * (place + 0.5) / len(libraries) - 0.4 for row in range(len(attacks))]
             ax.bar(at, seconds[library] / seconds[libraries[0]], 0.8 / len(libraries), color=COLOURS[place], label=library)
         ax.set_yscale("log")
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_major_formatter("{x:g}")  # not 10 with a power, which needs mathtext
+        ax.yaxis.set_minor_formatter(NullFormatter())
         ax.axhline(1, color="0.6", linewidth=0.8, zorder=0)
         ax.set_xticks(range(len(attacks)), attacks)
         ax.tick_params(axis="x", labelsize=7)

@@ -7,6 +7,11 @@ from torch import Tensor, nn
 
 from pipeline.evaluation.robustness import Trial, Victim, attacked, outcome_rows, predict_over_ranks, progress
 
+OUTCOMES = {  # columns of `transfer`
+    **{"source": str, "target": str, "image": int, "label": int, "attack": str, "eps": float},
+    **{"prediction": int, "correct": bool, "linf": float, "l2": float},
+}
+
 
 def transfer(
     sources: Mapping[str, Victim],
@@ -20,7 +25,7 @@ def transfer(
     """Runs every trial of `plan` once on each source and lets each target judge the images. images: (N, C, H, W) in [0, 1],
     labels: (N,) -> a row per source, trial, target and image: source, target, then as `measure` returns them, without mse.
 
-    Each trial draws from a generator of its own, so that more of them change no other.
+    Without sources there are no rows. Each trial draws from a generator of its own, so that more of them change no other.
     """
     names = (sources, targets, dict.fromkeys(trial.attack for trial in plan))
     by_source, by_target, by_attack = (pd.CategoricalDtype(list(known)) for known in names)  # millions of rows at times
@@ -36,7 +41,7 @@ def transfer(
                     rows.insert(0, "source", source)
                     rows.insert(1, "target", target)
                     frames.append(rows.astype({"source": by_source, "target": by_target, "attack": by_attack}))
-    return pd.concat(frames, ignore_index=True)
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(OUTCOMES)).astype(OUTCOMES)
 
 
 def accuracies(outcomes: pd.DataFrame) -> pd.DataFrame:

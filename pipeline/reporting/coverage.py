@@ -144,7 +144,8 @@ def coverage_markdown(published: pd.DataFrame, runs: Sequence[Measured], rest: N
         "third, a network that was not timed (VGG-19) as the slowest. One seed, all methods and attacks of the profile.",
         rest_table(rest),
         f"Both papers with {SEEDS} seeds on many GPUs, an item a GPU. No schedule is faster than the work shared evenly, or the "
-        "longest row of items that need each other; one that leaves no GPU idle while an item can run takes at most their sum.",
+        "longest row of items that need each other; one that leaves no GPU idle while an item can run takes at most their sum. "
+        "[docs/parallel.md](../docs/parallel.md#many-items) says what DVC takes for so many items, and what to do about it.",
         many_gpus(many, max(need[1] for by_set in rest.values() for need in by_set.values())),
     ]
     return "\n\n".join(parts) + "\n"

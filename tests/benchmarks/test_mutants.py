@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from benchmarks import mutants
@@ -45,3 +46,11 @@ def test_the_sample_is_the_same_for_a_seed_and_covers_the_rooms() -> None:
     assert mutants.drawn(50, 0, mutants.ROOMS) == mutants.drawn(50, 0, mutants.ROOMS)
     assert mutants.drawn(50, 0, mutants.ROOMS) != mutants.drawn(50, 1, mutants.ROOMS)
     assert {mutant.file.split("/")[1] for mutant in mutants.drawn(100, 0, mutants.ROOMS)} == set(mutants.ROOMS)
+
+
+def test_what_was_tried_before_is_kept_where_it_is_in_the_sample(tmp_path: Path) -> None:
+    first, second, other = mutants.drawn(3, 0, mutants.ROOMS)
+    rows = [mutants.row_of(first, "losses", 2.0), mutants.row_of(other, "none", 3.0)]
+    assert mutants.tried_before(tmp_path / "mutants.csv", [first, second]).empty
+    pd.DataFrame(rows).to_csv(tmp_path / "mutants.csv", index=False)
+    assert mutants.tried_before(tmp_path / "mutants.csv", [first, second]).to_dict("records") == rows[:1]

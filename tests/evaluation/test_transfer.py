@@ -86,3 +86,11 @@ def test_an_image_moves_only_where_its_source_looks() -> None:
         ["second", "first", "fgsm", 0.25, 2, 100.0],
         ["second", "second", "fgsm", 0.25, 2, 50.0],
     ]
+
+
+def test_without_sources_there_are_no_rows() -> None:
+    x, y, both = torch.rand(4, 1, 1, 2), torch.tensor([1, 1, 1, 0]), {"first": Pixel(0), "second": Pixel(1)}
+    once = [Trial("fgsm", 0.15, fgsm, 4)]
+    some, none = transfer(victims(both, x), both, x, y, once, seed=0), transfer({}, both, x, y, once, seed=0)
+    assert (list(none), len(none)) == (list(some), 0)
+    assert (list(accuracies(none)), len(accuracies(none))) == (list(accuracies(some)), 0)
