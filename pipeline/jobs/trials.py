@@ -30,7 +30,7 @@ def attacked_once(
     victim: Victim, x: Tensor, y: Tensor, trial: Trial, *, seed: int, folder: Path, bar: "tqdm[NoReturn]"
 ) -> tuple[Tensor, Tensor]:
     """As `attacked`, with x_adv from the file in `folder` where the trial was made on these images before, else kept there."""
-    path = folder / f"{trial.attack.replace('/', '-')}-{_digest(x, y)}.pt"
+    path = folder / f"{trial.attack.replace('/', '-')}-{trial.eps!r}-{_digest(x, y)}.pt"
     kept = kept_state(path, x.device)
     check_same("what an attack is given and whether it was done before", f"{path.name} {kept is not None}")
     if kept is not None:

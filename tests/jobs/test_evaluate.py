@@ -56,6 +56,17 @@ def test_outcomes_are_those_of_the_model(found: Evaluation, trained: nn.Module, 
     assert all(finding.text for finding in found.findings)
 
 
+@pytest.mark.parametrize("eps", [0.05, 0.1])
+def test_the_papers_attacks_have_their_own_eps(found: Evaluation, trained: nn.Module, digits: Digits, eps: float) -> None:
+    x, y = digits[0][:24].clone().requires_grad_(), digits[1][:24]
+    (gradient,) = torch.autograd.grad(nn.functional.cross_entropy(trained(x), y, reduction="sum"), x)
+    by_hand = (x + eps * gradient.sign()).clamp(0, 1).detach()
+    rows = found.outcomes[found.outcomes.eps == eps].groupby("attack")
+    for attack in ("fgsm", "bim", "mim", "pgd"):
+        assert rows.get_group(attack).linf.max() == pytest.approx(eps, rel=1e-4), attack
+    assert (rows.get_group("fgsm").prediction.to_numpy() == trained(by_hand).argmax(1).numpy()).all()
+
+
 def test_the_model_stays_as_it_is(trained: nn.Module, digits: Digits, params: str) -> None:
     trained.train()
     before = copy.deepcopy(trained.state_dict())
