@@ -35,6 +35,7 @@ side-by-side:
 	@$(DVC) repro
 
 each = changed=$$($(DVC) status $(1)) || exit 1; set -- $$(echo "$$changed" | sed -n 's/^\([a-z].*\):$$/\1/p'); \
+	[ $$\# = 0 ] || echo "$(1): $$\# to run, $(JOBS) at a time"; \
 	printf '%s\n' "$$@" | xargs -r -P $(JOBS) -n $$(($$\# / (4 * $(JOBS)) + 1)) $(DVC) --wait-for-lock repro -s
 DVC = dvc --cd $(FOLDER)
 # kill reaches make and its shell, which exec replaces by this; what they start would go on

@@ -20,6 +20,7 @@ PROGRAMS = (
     "source",
     "git",
     "grep",
+    "cp",
     "python3",
     "touch",
     ".venv/bin/python",

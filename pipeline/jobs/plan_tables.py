@@ -141,6 +141,7 @@ FORMATS: dict[str, tuple[str, Callable[[Any], str]]] = {  # column: its heading 
     "share": ("share", lambda share: f"{100 * share:.1f} %"),
     "memory": ("memory", lambda count: _scaled(count) + "B"),
     **{name: (f"million {name}", lambda count: _number(count / 1e6)) for name in ("steps", "gradients", "forwards", "parameters")},
-    **{name: (name, _hours) for name in ("hours", "train", "attack", "other")},
+    "hours": ("time", _hours),
+    **{name: (name, _hours) for name in ("train", "attack", "other")},
     **{name: (f"{name.replace('_', ' ')}, us", lambda seconds: _number(1e6 * seconds)) for name in PASSES},
 }

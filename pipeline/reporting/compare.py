@@ -103,7 +103,7 @@ def revisions_text(rows: Sequence[Mapping[str, Any]], params: Sequence[str], *, 
     text = table.to_markdown(index=False, tablefmt=style)
     if params_left or accuracies_left:
         text += f"\n\nBesides, {params_left} params and {accuracies_left} accuracies differ: dvc params diff, dvc metrics diff."
-    return str(text)
+    return f'{text}\n\nIs a difference more than chance, or another seed, gives? make compare RUNS="A B", docs/experiments.md.'
 
 
 def paired_text(first: Path, second: Path, *, everything: bool, style: str) -> str:
@@ -111,6 +111,17 @@ def paired_text(first: Path, second: Path, *, everything: bool, style: str) -> s
     table = paired_table(first, second)
     table["verdict"] = table.apply(verdict_on, axis=1)
     shown = table if everything else table[table["p"] < LEVEL]
-    rounded = shown.round({"first": 1, "second": 1, "p": 4, "between seeds": 1})
-    text = f"{len(table)} pairs of accuracies, {int((table['p'] < LEVEL).sum())} of which differ by more than chance."
-    return f"{rounded.to_markdown(index=False, tablefmt=style)}\n\n{text}" if len(shown) else text
+    text = f"{len(table)} pairs of accuracies, {int((table['p'] < LEVEL).sum())} of them apart by more than chance."
+    if shown.empty:
+        return text
+    rounded = shown.round({"first": 1, "second": 1, "between seeds": 1})
+    rounded["p"] = ["below 0.0001" if p < 0.0001 else f"{p:.4f}" for p in shown["p"]]
+    rounded["between seeds"] = rounded["between seeds"].map(lambda points: "one seed" if pd.isna(points) else points)
+    names = {"first": "A, %", "second": "B, %", "only first": "only A", "only second": "only B"}
+    legend = (
+        f"A: {first}, B: {second}. Only A, only B: images that one of the two has right. p: McNemar's exact test, Holm's "
+        "correction. Between seeds: how many points the seeds of a run lie apart."
+    )
+    if shown["between seeds"].isna().any():
+        legend += " One seed: with more in run.seeds, in both, it would be known whether another seed gives as much."
+    return f"{rounded.rename(columns=names).to_markdown(index=False, tablefmt=style)}\n\n{legend}\n\n{text}"

@@ -18,10 +18,15 @@ from pipeline.reporting.page.report import Report, Section, models_section, repo
 from pipeline.reporting.run import Run, run_from
 from pipeline.reporting.verdict.cards import save_cards
 from pipeline.reporting.verdict.lines import Verdict, anchor, verdicts
+from pipeline.reporting.verdict.status import HOLDS
 from pipeline.reporting.write import write_verdict
 from pipeline.runtime.sums import write_sums
 
 NORMS = {"linf": "l-inf", "l2": "l2"}
+ALONE = (
+    "No undefended model was judged beside it, so a status compares with chance alone: at a small eps a network without any "
+    "defence holds too. Judge one at the same eps to compare."
+)
 LEVELS = {"ok": "", "note": "**note**", "stop": "**taken as it is (--force)**"}
 
 
@@ -116,7 +121,7 @@ def page_of(
     norm = NORMS[about["norm"]]
     sentence = (
         f"{about['name']} on {about['images']} test images of {Path(about['data']).name}, attacked in {norm} with eps "
-        f"{about['eps']:.6g} by AutoAttack ({about['autoattack']}) and by attacks that know the model."
+        f"{about['eps']:.6g} by AutoAttack ({about['autoattack']}) and by attacks that know the model. {ALONE}"
     )
     sections = [before, models_section(found, tables), made]
     return Report(f"{about['name']}: what holds under attack", sentence, about["autoattack"], found, sections)
@@ -127,7 +132,8 @@ def in_a_line(verdict: Verdict, out: Path) -> str:
     numbers = ", ".join(f"{column} {cell.text} %" for column, cell in line.cells.items())
     flags = f"; {line.flags} sign{'s' if line.flags != 1 else ''} of masked gradients" if line.flags else ""
     note = f" ({line.note})" if line.note else ""
-    return f"{line.label}: {line.status}{note}; {numbers}{flags}\n{out / 'report.html'}"
+    alone = f"\n{ALONE}" if line.status == HOLDS else ""
+    return f"{line.label}: {line.status}{note}; {numbers}{flags}{alone}\n{out / 'report.html'}"
 
 
 def _text(value: Any) -> str:

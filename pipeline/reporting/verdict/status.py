@@ -34,7 +34,7 @@ STATUSES = {  # above, by the 95 % interval: chance and the undefended model
 }
 
 NEXT = {
-    HOLDS: "more images and seeds, the standard AutoAttack, a larger eps, and an attack written for this defence",
+    HOLDS: "more images and seeds, AutoAttack's standard version where another was run, a larger eps, an attack written for it",
     MASKED: "find what blocks the gradient and attack around it (straight through, mean over draws), with more queries and images",
     LOOKED: "do not report the papers' attacks alone; train on adversarial examples besides, and compare with doing just that",
     FALLS: "train on adversarial examples besides; a smaller eps tells whether it helps at all",
