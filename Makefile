@@ -90,5 +90,6 @@ $(INSTALLED): requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) -V); name another with make PYTHON=..."; exit 1; }
 	$(PYTHON) -m venv .venv
+	@echo "Installing 6.4 GB of packages, once, which takes minutes; without a GPU a third of it will do, see docs/everyday.md."
 	$(BIN)/pip install -q -r requirements.lock
 	@touch $@

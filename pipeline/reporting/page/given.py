@@ -49,8 +49,9 @@ def write_report(out: Path) -> str:
         save_cards(run, data, out / "cards")
         tables = {name: read_table(data / "report" / f"{name}.csv") for name in ("broken", "masking")}
         tables["verdict"] = read_table(metrics / "tables/verdict.csv")
-        found = verdicts(tables["verdict"], read_table(metrics / "tables/verdict_status.csv"), {dataset: about["eps"]})
-        found = [verdict._replace(norm=NORMS[about["norm"]]) for verdict in found]
+        (own,) = verdicts(tables["verdict"], read_table(metrics / "tables/verdict_status.csv"), {dataset: about["eps"]})
+    lines = [line._replace(group="Given model") for line in own.lines]
+    found = [own._replace(norm=NORMS[about["norm"]], lines=lines)]
     page = page_of(about, content["findings"], run, found, tables)
     (out / "report.md").write_text(report_markdown(page), encoding="utf-8")
     (out / "report.html").write_text(Page(out).render(page), encoding="utf-8")
