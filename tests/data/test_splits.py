@@ -276,6 +276,9 @@ def test_contact_sheet_shows_the_pixels_of_the_class(splits: Splits) -> None:
     assert x0 == x1 == x2
     assert y0 < y1 < y2
     assert (sheet[y0 : y0 + 48, x0 + 48 :] == 255).all()  # class a has no ninth image
+    assert y0 > 14  # the height of the title, which stands above
+    assert (sheet[: y0 - 4] < 128).any()
+    assert (sheet[y0 - 4 : y0] == 255).all()
 
 
 @pytest.mark.parametrize(("classes", "side"), [(100, 4), (2, 300)])
