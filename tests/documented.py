@@ -21,6 +21,7 @@ PROGRAMS = (
     "git",
     "grep",
     "cp",
+    "mkdir",
     "python3",
     "touch",
     ".venv/bin/python",

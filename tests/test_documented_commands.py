@@ -169,8 +169,11 @@ def check_command(words: list[str], folder: Path, stages: set[str]) -> None:
             left = subprocess.run(["grep", *grep], cwd=folder, capture_output=True, text=True, check=True).stdout
             assert "\ntorch==" in left
             assert "nvidia" not in left
+        case "mkdir":
+            (folder / arguments[0]).mkdir(exist_ok=True)
         case "cp":  # results, which this folder lacks, or a profile
             assert arguments in (["-r", "data", "../before/"], ["-r", "profiles/pcl", "profiles/pcl-svhn"])
+            assert (folder / arguments[2]).is_dir() == arguments[2].endswith("/")  # else cp makes it a copy of the folder itself
             (folder / arguments[2]).mkdir(exist_ok=True)
         case "git":
             assert arguments[0] in ("add", "clone", "commit", "init", "pull", "push", "restore", "stash")

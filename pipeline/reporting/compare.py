@@ -52,10 +52,13 @@ def _fitting(shown: pd.DataFrame, further: pd.DataFrame, width: int) -> tuple[pd
 
 def paired_table(first: Path, second: Path) -> pd.DataFrame:
     """first, second: folders of two runs, with data/verdict. A row per model that both have, and attack: accuracies in %, how many
-    images only one of the two has right, the p value of McNemar's exact test after Holm's correction over all rows, and how far
-    seeds of the method lie apart within a run, where there are several. Raises ValueError where there is nothing to compare, or the
-    test images differ."""
+    images only one of the two has right, the p value of McNemar's exact test after Holm's correction over the rows that differ at
+    all, and how far seeds of the method lie apart within a run, where there are several. Raises ValueError where there is nothing
+    to compare, or the test images differ."""
     pattern = "data/verdict/*/*/*/outcomes.parquet"
+    for run in (first, second):
+        if not (run / "data/verdict").is_dir():
+            raise ValueError(f"{run} has no data/verdict: name the folder that has data/ in it, as the pipeline writes it")
     files = [{path.relative_to(run): path for path in sorted(run.glob(pattern))} for run in (first, second)]
     both = [path for path in files[0] if path in files[1]]
     if not both:
@@ -63,7 +66,9 @@ def paired_table(first: Path, second: Path) -> pd.DataFrame:
     lines = [line for path in both for line in _paired(path, files[0][path], files[1][path])]
     columns = ["dataset", "method", "seed", "attack", "first", "second", "only first", "only second", "p"]
     table = pd.DataFrame(lines, columns=columns)
-    table["p"] = multipletests(table["p"], method="holm")[1]
+    apart = table["only first"] + table["only second"] > 0  # two equal rows are no test: their p can only be 1
+    if apart.any():
+        table.loc[apart, "p"] = multipletests(table.loc[apart, "p"], method="holm")[1]
     values = table.groupby(["dataset", "method", "attack"])[["first", "second"]]
     seeds = (values.max() - values.min()).max(axis=1)
     counts = table.groupby(["dataset", "method", "attack"])["seed"].nunique()

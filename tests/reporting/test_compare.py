@@ -55,7 +55,7 @@ def write_run(folder: Path, method: str, seed: int, correct: np.ndarray, labels:
 
 def test_two_runs_image_by_image(tmp_path: Path) -> None:
     """8 images that only the first has right and 1 that only the second has: p is 2 (1 + 9) / 512 by McNemar's exact test, and the
-    smallest of three takes Holm's factor of 3."""
+    smaller of the two that differ takes Holm's factor of 2."""
     first = np.arange(40) < 20
     second = first.copy()
     second[:8], second[30] = False, True
@@ -64,7 +64,7 @@ def test_two_runs_image_by_image(tmp_path: Path) -> None:
     write_run(tmp_path / "b", "at", 0, second)  # in one run only
     table = paired_table(tmp_path / "a", tmp_path / "b").set_index("attack")
     assert table.loc["autoattack", ["first", "second", "only first", "only second"]].tolist() == [50.0, 32.5, 8, 1]
-    assert table.loc["autoattack", "p"] == pytest.approx(3 * 20 / 512)
+    assert table.loc["autoattack", "p"] == pytest.approx(2 * 20 / 512)
     assert table.loc["clean", "p"] == 1
     assert table["method"].unique().tolist() == ["hcp"]
 
@@ -90,5 +90,8 @@ def test_runs_on_other_images_or_without_a_common_model_are_refused(tmp_path: Pa
     write_run(tmp_path / "b", "hcp", 0, np.ones(20, dtype=bool), labels=9)
     with pytest.raises(ValueError, match="different test images"):
         paired_table(tmp_path / "a", tmp_path / "b")
+    write_run(tmp_path / "c", "at", 0, np.ones(20, dtype=bool))
     with pytest.raises(ValueError, match="no model in common"):
         paired_table(tmp_path / "a", tmp_path / "c")
+    with pytest.raises(ValueError, match="name the folder that has data/ in it"):
+        paired_table(tmp_path / "a", tmp_path / "c/data")
