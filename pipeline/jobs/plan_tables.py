@@ -86,7 +86,17 @@ def as_text(plan: Plan) -> str:
         "Steps: forward, backward, update. Gradients: forward and backward to the image, in attacks. Attacks stop at images that "
         "are misclassified; how soon is an estimate from the digits.",
     ]
-    return "\n\n".join([*(_table(plan[name]) for name in ("stages", "methods", "datasets", "networks")), "\n".join(closing)])
+    tables = plan["stages"], _together(plan["methods"]), plan["datasets"], plan["networks"]
+    return "\n\n".join([*map(_table, tables), "\n".join(closing)])
+
+
+def _together(methods: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Those with less than a hundredth of the time each in one row, as all that do not change have where one does."""
+    small = [row for row in methods if row["share"] < 0.01]
+    if len(small) < 2:
+        return list(methods)
+    summed = {str(name): value for name, value in pd.DataFrame(small).drop(columns="method").sum().items()}
+    return [*(row for row in methods if row["share"] >= 0.01), {"method": f"{len(small)} others", **summed}]
 
 
 def _row(task: Task, speed: Speed | None) -> dict[str, Any]:

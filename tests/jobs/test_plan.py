@@ -228,6 +228,17 @@ def test_hours_disk_and_memory_by_hand() -> None:
     assert made["total"]["memory"] == 10**9 + 7
 
 
+def test_methods_that_take_next_to_nothing_stand_in_one_row() -> None:
+    case = next(task.case for task in tasks(ITEMS) if task.case)
+    small = [Task("report", name, "digits", name, seconds=0.4) for name in ("hcp", "pcl", "center")]
+    made = planned([Task("finetune", "a", "digits", "madry", case, Work(step=200_000)), *small])
+    assert {row["method"] for row in made["methods"]} == {"madry", "hcp", "pcl", "center"}
+    text = as_text(made)
+    assert "madry" in text
+    assert "3 others" in text
+    assert "center" not in text
+
+
 def test_jobs_share_the_cores_but_not_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 4)
     case = next(task.case for task in tasks(ITEMS) if task.case)
