@@ -39,6 +39,9 @@ DROPPED = ("clamp", "clamp_", "detach", "abs", "sqrt", "square", "sign", "exp", 
 SILENT = ("print", "tqdm", "set_description", "set_postfix_str", "warn", "Field", "field")  # a change there changes no result
 
 
+KEYS = ["file", "line", "was", "changed to"]  # of the table, by which a change is known again
+
+
 class Mutant(NamedTuple):
     """A file of pipeline/, with the text between two places replaced."""
 
@@ -190,9 +193,8 @@ def row_of(mutant: Mutant, found: str, seconds: float) -> dict[str, object]:
 
 def tried_before(path: Path, todo: Sequence[Mutant]) -> pd.DataFrame:
     """Those of a table that an earlier run has left at path which are in todo."""
-    keys = ["file", "line", "was", "changed to"]
-    wanted = pd.DataFrame([row_of(mutant, "", 0.0) for mutant in todo])[keys].drop_duplicates()
-    return pd.read_csv(path).merge(wanted, on=keys) if path.exists() else pd.DataFrame(columns=[*keys, "noticed"])
+    wanted = pd.DataFrame([row_of(mutant, "", 0.0) for mutant in todo])[KEYS].drop_duplicates()
+    return pd.read_csv(path).merge(wanted, on=KEYS) if path.exists() else pd.DataFrame(columns=[*KEYS, "noticed"])
 
 
 def main() -> int:
@@ -216,7 +218,7 @@ def main() -> int:
             print(f"{mutant.file}:{mutant.line}: {mutant.old} -> {mutant.new}")
         return 0
     table = tried_before(chosen.out.with_suffix(".csv"), todo)
-    known = set(zip(table["file"], table["line"], table["was"], table["changed to"], strict=True))
+    known = set(table[KEYS].itertuples(index=False, name=None))
     free = SimpleQueue[Path]()
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(chosen.jobs) as pool:
         for number in range(chosen.jobs):
@@ -238,7 +240,8 @@ def main() -> int:
         used = sorted({name for room in chosen.rooms for name in [room, *NEXT[room]]})
         if failing := [room for room, found in zip(used, pool.map(unchanged, used), strict=True) if found != "none"]:
             parser.error(f"tests of {', '.join(failing)} fail or take too long without any change: nothing could be told from them")
-        left = [mutant for mutant in todo if tuple(row_of(mutant, "", 0.0).values())[1:5] not in known]
+        rows = {mutant: row_of(mutant, "", 0.0) for mutant in todo}
+        left = [mutant for mutant, row in rows.items() if tuple(row[key] for key in KEYS) not in known]
         for done in tqdm(as_completed([pool.submit(work, mutant) for mutant in left]), total=len(left), unit="mutant"):
             table = pd.concat([table, pd.DataFrame([done.result()])], ignore_index=True)
             table.to_csv(chosen.out.with_suffix(".csv"), index=False)
