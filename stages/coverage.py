@@ -7,8 +7,7 @@ from pipeline.runtime.cli import one_line_errors
 
 
 def main() -> None:
-    """Writes metrics/coverage.md, which figures of the papers are reproduced and what the rest takes, and REPRODUCTION.md, their
-    claims against what was measured; from the tables of the runs in the repository."""
+    """Writes metrics/coverage.md and REPRODUCTION.md: the papers' figures and claims against the tables of its runs."""
     argparse.ArgumentParser(prog="python -m stages.coverage", description=main.__doc__).parse_args()
     with one_line_errors():
         for path, text in texts(Path(__file__).parents[1]).items():
@@ -16,6 +15,7 @@ def main() -> None:
 
 
 def texts(root: Path) -> dict[Path, str]:
+    from pipeline.jobs.changes import single_changes
     from pipeline.jobs.full_runs import load_runs, needs, read_speeds, reduced_sets, training_texts
     from pipeline.params.resolve import describe
     from pipeline.reporting.coverage import SEEDS, Measured, coverage_markdown
@@ -25,10 +25,10 @@ def texts(root: Path) -> dict[Path, str]:
 
     published, params, machine = load_published(), load_runs(root), root / "metrics/benchmarks/nvidia-h200"
     papers, speeds = schedules(published), read_speeds(machine)
-    runs = [
-        Measured(name, (root / name).parent / "metrics", run_from(describe(own)), training_texts(own), reduced_sets(own, papers))
-        for name, own in params.items()
-    ]
+    runs = []
+    for name, own in params.items():
+        metrics, reduced = (root / name).parent / "metrics", reduced_sets(own, papers)
+        runs.append(Measured(name, metrics, run_from(describe(own)), training_texts(own), single_changes(own), reduced))
     rest, many = ({paper: needs(params[f"profiles/{paper}/params.yaml"], speeds, n) for paper in papers} for n in (1, SEEDS))
     return {
         root / "metrics/coverage.md": coverage_markdown(published, runs, rest, many, machine.name),

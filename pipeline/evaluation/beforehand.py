@@ -56,7 +56,7 @@ def look(model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: int, n
         class_count(logits, labels),
         input_range(model, images[:SOME], labels[:SOME], batch_size=batch_size, normalised=normalised),
         class_order(logits, labels),
-        above_chance(right, labels, logits.shape[1]),
+        above_chance(right, labels),
         eval_mode(model, few, training=training),
         *random_answers(model, few),
         *quantised(model, few),
@@ -175,9 +175,9 @@ def class_order(logits: Tensor, labels: Tensor) -> Finding:
     )
 
 
-def above_chance(right: float, labels: Tensor, classes: int) -> Finding:
+def above_chance(right: float, labels: Tensor) -> Finding:
     """right: clean accuracy, %."""
-    chance = max(_chance(labels), 100 / classes)
+    chance = _chance(labels)
     if right <= chance + 200 * (chance / 100 * (1 - chance / 100) / len(labels)) ** 0.5:
         return Finding("clean accuracy", "note", f"{right:.1f} % without any attack, which is chance ({chance:.1f} %): untrained?")
     return Finding("clean accuracy", "ok", f"{right:.1f} % without any attack; chance is {chance:.1f} %.")

@@ -1,16 +1,26 @@
 """REPRODUCTION.md: what was run, what it says to the claims of both papers, and how far each table is from the published one."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import pandas as pd
 
 from pipeline.reporting.claims import answers
 from pipeline.reporting.coverage import Measured, coverage, figures
 from pipeline.reporting.files import read_record, read_table
+from pipeline.reporting.findings import HOLDS, order, value_of
 from pipeline.reporting.markdown import labels_in_markdown, markdown_table
 from pipeline.reporting.published import NAMES, schedules
+from pipeline.reporting.verdict.outcomes import ADAPTIVE_SUITE, AUTOATTACK, ROBUST
+from pipeline.reporting.verdict.status import papers_attack, row_of
 
 NEAR = ("reproduced", "reduced_near")
+ATTACKS: dict[str, Callable[[pd.DataFrame], pd.Series | None]] = {  # columns: their row in verdict.csv
+    "clean": partial(row_of, attack="clean"),
+    "paper's attack": papers_attack,
+    **{name: partial(row_of, attack=attack) for name, attack in (("adaptive", ADAPTIVE_SUITE), ("AutoAttack", AUTOATTACK))},
+    "robust": partial(row_of, attack=ROBUST),
+}
 
 
 def reproduction_markdown(published: pd.DataFrame, runs: Sequence[Measured]) -> str:
@@ -29,6 +39,10 @@ def reproduction_markdown(published: pd.DataFrame, runs: Sequence[Measured]) -> 
         "attack that knows more leaves more; then how many pairs hold. Beside a paper's table: in how many of its own "
         "comparisons it is so.",
         *(part for run in have for dataset in run.run.datasets for part in _claims(run, dataset, published)),
+        "## What one change does",
+        "Methods of one run whose recipes differ in one entry alone; accuracy in %, at the eps of the verdict and on its images. "
+        "**Bold** where the 95 % intervals of the two lie apart.",
+        *(part for run in have for dataset in run.run.datasets for part in _changes(run, dataset)),
         "## How far each table is from the published one",
         *_differences(coverage(published, runs)),
     ]
@@ -82,6 +96,27 @@ def _claims(made: Measured, dataset: str, published: pd.DataFrame) -> list[str]:
         for one in answers(dataset, published, verdict=verdict, status=status, pcl=pcl, keys=keys)
     ]
     return [f"### {dataset} ({made.name}), eps {made.run.datasets[dataset].headline_eps:g}", markdown_table(pd.DataFrame(lines))]
+
+
+def _changes(made: Measured, dataset: str) -> list[str]:
+    verdict = labels_in_markdown(read_table(made.tables / "verdict.csv"))
+    rows = {str(method): own for method, own in verdict[verdict["dataset"] == dataset].groupby("method")}
+    lines = []
+    for method, other, text in made.changes[dataset]:
+        both = rows[other], rows[method]
+        first, second = (own["label"].iloc[0] for own in both)
+        lines.append({"from": first, "to": second, "what differs": text, **one_change(both)})
+    return [f"### {dataset} ({made.name})", markdown_table(pd.DataFrame(lines))] if lines else []
+
+
+def one_change(rows: tuple[pd.DataFrame, pd.DataFrame]) -> dict[str, str]:
+    """rows: of verdict.csv, one method's each -> by column of ATTACKS both accuracies."""
+    texts = {}
+    for name, pick in ATTACKS.items():
+        before, after = (None if (row := pick(own)) is None else value_of(row) for own in rows)
+        text = " → ".join("-" if value is None else f"{value.measured:.1f}" for value in (before, after))
+        texts[name] = f"**{text}**" if HOLDS in (order(before, after), order(after, before)) else text
+    return texts
 
 
 def _differences(table: pd.DataFrame) -> list[str]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.evaluation.beforehand import Finding, class_order, look, outputs
+from pipeline.evaluation.beforehand import Finding, above_chance, class_order, look, outputs
 from pipeline.models.given.network import Given
 
 Digits = tuple[Tensor, Tensor]
@@ -77,6 +77,26 @@ def test_another_order_of_the_classes_is_told_apart_from_a_bad_model(trained: nn
     labels = torch.randint(0, 10, (200,), generator=generator)
     for logits in (torch.rand(200, 10, generator=generator), torch.eye(10)[torch.full((200,), 3)]):  # by chance; always the same
         assert class_order(logits, labels).level == "ok"
+
+
+@pytest.mark.parametrize(
+    ("moved", "named"),
+    [(6, "1 for label 0, 2 for label 1, 3 for label 2, 4 for label 3, 5 for label 4, 0 for label 5)"), (7, "6 for label 5, ...)")],
+)
+def test_classes_in_another_order_are_counted_and_the_first_six_named(moved: int, named: str) -> None:
+    """Ten images a class, of which the first `moved` have each other's numbers."""
+    labels = torch.arange(10).repeat_interleave(10)
+    answers = torch.where(labels < moved, (labels + 1) % moved, labels)
+    text = class_order(torch.eye(10)[answers], labels).text
+    assert f"{10 * (10 - moved)}.0 % are right, 100.0 % once its answers are renamed (it says 1 for label 0" in text
+    assert text.endswith(named)
+
+
+def test_chance_is_what_always_the_same_answer_gets_right() -> None:
+    """Of 100 images 40 have the commonest label; two standard deviations of such a guess are 9.8 images."""
+    labels = torch.tensor([0] * 40 + [1] * 30 + [2] * 30)
+    assert above_chance(49.0, labels).level == "note"
+    assert "chance is 40.0 %" in above_chance(50.0, labels).text
 
 
 def test_more_labels_than_classes_and_answers_that_are_not_finite(trained: nn.Module, digits: Digits) -> None:

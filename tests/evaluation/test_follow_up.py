@@ -73,6 +73,8 @@ def test_warnings_are_those_of_the_numbers_and_of_the_outcomes() -> None:
     numbers = {"zero_gradient": 0.0, "random_forward": 0.0}
     assert warnings(pd.concat(honest), numbers, 0.1, ["autoattack/square"]) == []
     assert warnings(pd.concat(honest), {**numbers, "zero_gradient": 40.0}, 0.1, []) == ["zero gradient"]
+    at_most = [*honest[:3], rows("unbounded", 1.0, 1), rows("autoattack/square", 0.1, 199, images=200)]  # 1 % and 0.5 %: the limits
+    assert warnings(pd.concat(at_most), numbers, 0.1, ["autoattack/square"]) == []
     shown = [*honest, rows("adaptive/sibling", 0.1, 20), rows("autoattack/square", 0.1, 20, images=30)]
     assert warnings(pd.concat(shown), numbers, 0.1, ["autoattack/square"]) == ["black box", "gradient free"]
 

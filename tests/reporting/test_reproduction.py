@@ -15,7 +15,7 @@ from pipeline.params.schema import load_params
 from pipeline.reporting.claims import Answer, answers, most_lost
 from pipeline.reporting.coverage import Measured
 from pipeline.reporting.published import PATH, load_published, pcl_published
-from pipeline.reporting.reproduction import reproduction_markdown
+from pipeline.reporting.reproduction import one_change, reproduction_markdown
 from pipeline.reporting.run import run_from
 from pipeline.runtime.sums import write_sums
 
@@ -125,7 +125,7 @@ def test_a_run_is_held_against_the_published_tables(tmp_path: Path) -> None:
     write_sums(tmp_path / "tables")
     params = load_params(ROOT / "profiles/pcl/params.yaml", LOOKUPS)
     params.run.datasets[:] = ["mnist"]
-    run = Measured("short", tmp_path, run_from(describe(params)), {"mnist": "conv6"}, {("pcl", "mnist")})
+    run = Measured("short", tmp_path, run_from(describe(params)), {"mnist": "conv6"}, {"mnist": []}, {("pcl", "mnist")})
     text = reproduction_markdown(PUBLISHED, [run, run._replace(name="never", metrics=tmp_path / "none")])
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
     epochs = "50 pretrain, 300 train (PCL 50 pretrain, 300 train)"
@@ -133,3 +133,16 @@ def test_a_run_is_held_against_the_published_tables(tmp_path: Path) -> None:
     assert ["short", "mnist", "6,030", epochs, "conv6", "0", "300", judged] in lines
     assert ["pcl", "3", "mnist", "SM (FS)", "short", "2 of 3", "-1.0", "+6.0", "-1.0", "+8.0"] in lines
     assert "never" not in text
+
+
+def test_what_one_change_does_is_bold_where_the_intervals_lie_apart() -> None:
+    """Intervals of a point to either side: 10 and 12.5 lie apart, 50 and 52 touch."""
+    own = [row("hcp", "fgsm", 30.0), row("hcp", "pgd", 10.0), row("hcp", "autoattack", 50.0), row("hcp", "robust", 0.0)]
+    other = [row("pcl", "pgd", 40.0), row("pcl", "fgsm", 12.5), row("pcl", "autoattack", 52.0), row("pcl", "clean", 9.0)]
+    assert one_change((pd.DataFrame(own), pd.DataFrame(other))) == {
+        "clean": "- → 9.0",
+        "paper's attack": "**10.0 → 12.5**",  # the strongest, which are two attacks here
+        "adaptive": "- → -",
+        "AutoAttack": "50.0 → 52.0",
+        "robust": "0.0 → -",
+    }

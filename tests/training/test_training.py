@@ -15,7 +15,7 @@ from pipeline.losses.hcp import HCP
 from pipeline.models.network import Network
 from pipeline.models.small_cnn import SmallCNN
 from pipeline.runtime.checkpoint import load_state, save_state
-from pipeline.training.adversary import clean_only, mixed_with_attacked
+from pipeline.training.adversary import attacked_in_parts, clean_only, mixed_with_attacked
 from pipeline.training.criterion import Criterion, build_criterion
 from pipeline.training.finite import DivergedError, FiniteWatch
 from pipeline.training.loop import fit
@@ -121,6 +121,15 @@ def test_a_killed_run_goes_on_from_its_last_epoch_and_ends_with_the_same_bytes(
     for name, (network, criterion, _) in {"a.pt": straight, "b.pt": resumed}.items():
         save_state(tmp_path / name, {"network": network.state_dict(), "criterion": criterion.state_dict()})
     assert (tmp_path / "a.pt").read_bytes() == (tmp_path / "b.pt").read_bytes()
+
+
+def test_a_training_that_began_on_a_gpu_goes_on_without_one(digits: tuple[Tensor, Tensor], tmp_path: Path) -> None:
+    straight, _, _ = run_fit(digits, tmp_path / "straight.pt")
+    with pytest.raises(Killed):
+        run_fit(digits, tmp_path / "killed.pt", kill_in_epoch=3)
+    save_state(tmp_path / "killed.pt", {**load_state(tmp_path / "killed.pt"), "cuda_rng": torch.zeros(16, dtype=torch.uint8)})
+    resumed, _, _ = run_fit(digits, tmp_path / "killed.pt")
+    assert all(torch.equal(value, resumed.state_dict()[name]) for name, value in straight.state_dict().items())
 
 
 def test_training_learns_and_moves_centres_and_radii(digits: tuple[Tensor, Tensor], tmp_path: Path) -> None:
@@ -246,6 +255,18 @@ def test_clean_share_zero_trains_on_attacked_images_only(trained: nn.Module, dig
     )
     torch.testing.assert_close(images, attack(trained, x, y, 0.1))
     assert len(labels) == len(weight) == 4
+
+
+def test_one_process_draws_from_its_own_generator() -> None:
+    """With several ranks the attack draws from a copy, so that all generators end alike."""
+
+    def noise(model: nn.Module, x: Tensor, y: Tensor, eps: float, *, generator: Generator) -> Tensor:
+        return x + eps * torch.rand(x.shape, generator=generator)
+
+    x, ours, theirs = torch.zeros(3, 1, 2, 2), Generator().manual_seed(1), Generator().manual_seed(1)
+    attacked = attacked_in_parts(nn.Identity(), x, torch.zeros(3), 0.5, generator=ours, attack=noise)
+    assert torch.equal(attacked, noise(nn.Identity(), x, torch.zeros(3), 0.5, generator=theirs))
+    assert torch.equal(ours.get_state(), theirs.get_state())
 
 
 def test_crops_are_shifts_with_zeros_and_flips_are_mirrors() -> None:
