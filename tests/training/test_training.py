@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from pipeline.losses.hcp import HCP
 from pipeline.models.network import Network
 from pipeline.models.small_cnn import SmallCNN
 from pipeline.runtime.checkpoint import load_state, save_state
+from pipeline.training import loop
 from pipeline.training.adversary import attacked_in_parts, clean_only, mixed_with_attacked
 from pipeline.training.criterion import Criterion, build_criterion
 from pipeline.training.finite import DivergedError, FiniteWatch
@@ -148,6 +150,22 @@ def test_bf16_learns_what_fp32_learns(digits: tuple[Tensor, Tensor], tmp_path: P
     full, half = (run_fit(digits, tmp_path / f"{name}.pt", epochs=6, precision=name)[2] for name in ("fp32", "bf16"))
     assert half[0]["loss"] != full[0]["loss"]  # it is another arithmetic
     assert half[-1]["loss"] == pytest.approx(full[-1]["loss"], rel=0.05)
+
+
+def test_the_rate_is_images_by_seconds(digits: tuple[Tensor, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(perf_counter=iter([10.0, 12.5, 20.0, 21.0]).__next__, monotonic=lambda: 0.0)
+    monkeypatch.setattr(loop, "time", clock)
+    network, criterion = new_model([])
+    rates: list[float | None] = []
+    fit(
+        Learner(network, criterion, build_optimizer(network.parameters(), {}, NETWORK, {}), Generator()),
+        batches=lambda generator: iter([(digits[0][:20].float(), digits[1][:20])] * 2),
+        images=40,
+        epochs=2,
+        checkpoint=tmp_path / "c.pt",
+        **{**PLAIN, "on_epoch": lambda row, rate: rates.append(rate)},
+    )
+    assert rates == [40 / 2.5, 40 / 1.0]
 
 
 def test_one_step_equals_plain_torch_sgd(digits: tuple[Tensor, Tensor], tmp_path: Path) -> None:
