@@ -1,30 +1,14 @@
 """What is seen of a model before it is attacked: plants that must be told apart, and honest models that must pass."""
 
-from collections.abc import Callable
-
 import pytest
 import torch
+from plants import Around, same
 from torch import Tensor, nn
 
 from pipeline.evaluation.beforehand import Finding, above_chance, class_order, look, outputs
 from pipeline.models.given.network import Given
 
 Digits = tuple[Tensor, Tensor]
-
-
-class Around(nn.Module):
-    """A model with something before and after it."""
-
-    def __init__(self, model: nn.Module, before: Callable[[Tensor], Tensor], after: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.model, self.before, self.after = model, before, after
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.after(self.model(self.before(x)))
-
-
-def same(x: Tensor) -> Tensor:
-    return x
 
 
 def seen(model: nn.Module, digits: Digits, *, normalised: bool = False) -> dict[str, Finding]:
