@@ -42,7 +42,7 @@ DVC = dvc --cd $(FOLDER)
 GROUP = python $(dir $(firstword $(MAKEFILE_LIST)))stages/group.py
 
 plan: $(INSTALLED)  ## what a run would take, before it is run: items, hours, disk, memory (CHANGED=1: what has changed alone)
-	@cd $(FOLDER) && PYTHONPATH=$(CURDIR) python -m stages.plan $(if $(CHANGED),--changed)
+	@cd $(FOLDER) && PYTHONPATH=$(CURDIR) python -m stages.plan --jobs $(JOBS) $(if $(CHANGED),--changed)
 
 show: $(INSTALLED)  ## METHOD=name: a method with all that it builds on, and where each value is written
 	@cd $(FOLDER) && PYTHONPATH=$(CURDIR) python -m stages.show $(METHOD)

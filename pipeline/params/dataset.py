@@ -45,9 +45,7 @@ class Optimizer(Strict):
     weight_decay: NotNegative
     milestones: list[Positive] = Field(description="below 1 a fraction of the epochs, from 1 on an epoch")
     gamma: Annotated[float, Field(gt=0, le=1)] = Field(description="the rate is multiplied by it at each milestone")
-    clip: Positive | None = Field(
-        None, description="largest norm of the gradient; for networks without batch norm under squared distances"
-    )
+    clip: Positive | None = Field(None, description="largest norm of the gradient, where training diverges without; empty: none")
 
 
 class TrainingData(Strict):

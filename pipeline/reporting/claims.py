@@ -158,7 +158,10 @@ def unmasked(status: pd.DataFrame, rows: pd.DataFrame) -> Answer:
     names = dict(zip(rows["method"], rows["key"], strict=True))
     left = left_text([names[method] for method in own["method"]], rows, dict(zip(rows["key"], rows["label"], strict=True)))
     measured = f"checks that warn: {text}" if text else f"no check warns of {len(own)} models"
-    return Answer("A loss on features masks no gradients", "PCL section 6.6", verdict, measured, left)
+    besides = status[(status["group"] == GROUPS[2]) & (status["flags"] > 0)]
+    if len(besides):
+        measured += f"<br>with adversarial training: {', '.join(f'{row.label}: {row.flags}' for row in besides.itertuples())}"
+    return Answer("A loss on features alone masks no gradients", "PCL section 6.6", verdict, measured, left)
 
 
 def answers(

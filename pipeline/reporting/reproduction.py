@@ -33,14 +33,16 @@ def reproduction_markdown(published: pd.DataFrame, runs: Sequence[Measured]) -> 
         "## What was run",
         markdown_table(pd.DataFrame([line for run in have for line in _run_lines(run, published)])),
         "## What the papers claim",
-        "At the eps of the verdict and on its images, but for images from VGG-19, which are those of PCL table 3. *holds*: the "
+        "At the eps of the verdict and on its images, but for the line on images from another network, which is of PCL table 3 and "
+        "its images, clean accuracy too. *holds*: the "
         "95 % intervals of the two accuracies lie apart, less the points that the claim allows, in every pair; *does not hold*: "
         "the other way round in one or more; *within the 95 % interval*: they overlap in some; *attack too weak to tell*: the "
         "attack that knows more leaves more; then how many pairs hold. Beside a paper's table: in how many of its own "
         "comparisons it is so.",
         *(part for run in have for dataset in run.run.datasets for part in _claims(run, dataset, published)),
         "## What one change does",
-        "Methods of one run whose recipes differ in one entry alone; accuracy in %, at the eps of the verdict and on its images. "
+        "Each method beside the first before it in `run.methods` whose recipe differs in one entry alone; an entry such as "
+        "`adversary` may differ in several values, which are named. Accuracy in %, at the eps of the verdict and on its images. "
         "**Bold** where the 95 % intervals of the two lie apart.",
         *(part for run in have for dataset in run.run.datasets for part in _changes(run, dataset)),
         "## How far each table is from the published one",

@@ -100,9 +100,12 @@ def test_one_warning_is_a_masked_gradient() -> None:
     status = pd.DataFrame(
         {"dataset": "mnist", "group": groups, "method": ["hcp", "madry"], "label": ["HCP", "Madry"], "flags": [0, 2]}
     )
-    assert asked(rows, status)["A loss on features masks no gradients"].verdict == "holds"
-    found = asked(rows, status.assign(flags=[1, 0]))["A loss on features masks no gradients"]
+    assert asked(rows, status)["A loss on features alone masks no gradients"].verdict == "holds"
+    found = asked(rows, status.assign(flags=[1, 0]))["A loss on features alone masks no gradients"]
     assert (found.verdict, found.measured, found.left) == ("does not hold", "checks that warn: HCP: 1", "HCP 3.0")
+    besides = status.assign(group=["Loss on features", "Loss on features + adversarial training"])
+    found = asked(rows, besides)["A loss on features alone masks no gradients"]
+    assert (found.verdict, found.measured) == ("holds", "no check warns of 1 models<br>with adversarial training: Madry: 2")
 
 
 def test_a_run_is_held_against_the_published_tables(tmp_path: Path) -> None:
