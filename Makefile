@@ -16,9 +16,10 @@ help:  ## this list
 
 # Alone, dvc repro does all of it, one stage after the other. Here items that do not need each other run side by side, JOBS of them,
 # those that have changed; each job has four dvc processes or so a line, since one takes seconds to start and the last should not
-# have many items to itself. The closing dvc repro does what is left.
+# have many items to itself. One that fails stops only what needs it. The closing dvc repro does what is left, tries that one again,
+# and fails with it.
 repro: repository $(INSTALLED)  ## install what is missing, then everything: data, training, attacks, tables, report (JOBS at a time)
-	@if [ "$(JOBS)" -le 1 ]; then exec $(GROUP) $(DVC) repro; elif ! $(DVC) status -q; then \
+	@if [ "$(JOBS)" -le 1 ]; then $(DVC) repro items && exec $(GROUP) $(DVC) repro --keep-going; elif ! $(DVC) status -q; then \
 		exec $(GROUP) $(MAKE) --no-print-directory -f $(firstword $(MAKEFILE_LIST)) side-by-side; fi
 	@echo "The report is $(FOLDER)/metrics/report.html; make ui compares the runs."
 
@@ -32,11 +33,12 @@ side-by-side:
 	@$(call each,pretrain)
 	@$(call each,planes sources finetune)
 	@$(call each,transfer attack)
-	@$(DVC) repro
+	@$(DVC) repro --keep-going
 
 each = changed=$$($(DVC) status $(1)) || exit 1; set -- $$(echo "$$changed" | sed -n 's/^\([a-z].*\):$$/\1/p'); \
 	[ $$\# = 0 ] || echo "$(1): $$\# to run, $(JOBS) at a time"; \
-	printf '%s\n' "$$@" | xargs -r -P $(JOBS) -n $$(($$\# / (4 * $(JOBS)) + 1)) $(DVC) --wait-for-lock repro -s
+	printf '%s\n' "$$@" | xargs -r -P $(JOBS) -n $$(($$\# / (4 * $(JOBS)) + 1)) \
+	sh -c '$(DVC) --wait-for-lock repro -s --keep-going "$$@" || exit 1' sh || echo "$(1): not all ended well, see above"
 DVC = dvc --cd $(FOLDER)
 # kill reaches make and its shell, which exec replaces by this; what they start would go on
 GROUP = python $(dir $(firstword $(MAKEFILE_LIST)))stages/group.py

@@ -86,6 +86,33 @@ def commit(folder: Path, message: str) -> None:
         assert run(folder, "git", *author, *command).returncode == 0
 
 
+def test_an_item_that_fails_stops_only_what_needs_it(tmp_path: Path) -> None:
+    """A made dvc.yaml with the groups of stages of the real one: b cannot be trained, so it cannot be attacked."""
+    groups = {"data": "items", "pretrain": "data@a", "planes": "data@a", "sources": "data@a", "finetune": "data@${item}"}
+    groups |= {"transfer": "finetune@a", "attack": "finetune@${item}"}
+    made = {
+        name: {
+            "foreach": ["a", "b"],
+            "do": {
+                "cmd": f"test {name}@${{item}} != finetune@b && touch {name}@${{item}}",
+                "deps": [dep],
+                "outs": [f"{name}@${{item}}"],
+            },
+        }
+        for name, dep in groups.items()
+    }
+    single = {"items": [], "planned": ["items"], "tables": ["attack@a", "attack@b"]}
+    stages = made | {name: {"cmd": f"echo > {name}", "deps": deps, "outs": [name]} for name, deps in single.items()}
+    for command in (["git", "init", "-q"], ["dvc", "init", "-q"], ["dvc", "config", "core.analytics", "false"]):
+        assert run(tmp_path, *command).returncode == 0
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    done = run(tmp_path, *MAKE)
+    assert done.returncode != 0
+    assert "planes sources finetune: not all ended well" in done.stdout
+    outs = {*single, *(f"{name}@{item}" for name in groups for item in "ab")}
+    assert {name for name in outs if not (tmp_path / name).exists()} == {"finetune@b", "attack@b", "tables"}
+
+
 def test_every_output_is_there_and_says_the_same(profile: Path) -> None:
     outcomes = pd.read_parquet(profile / "data/attacks/digits/hcp/0/outcomes.parquet")
     assert set(map(tuple, outcomes[["attack", "eps"]].drop_duplicates().values)) == {

@@ -157,5 +157,5 @@ def _seconds(work: Callable[[int], object], device: torch.device) -> float:
 
 def _peak_memory(device: torch.device) -> int:
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated()
+        return torch.cuda.max_memory_reserved()  # with what recorded graphs keep between two uses
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

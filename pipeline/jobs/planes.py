@@ -28,15 +28,16 @@ def train_planes(item: PlanesItem) -> None:
     data/planes/DATASET/METHOD.npz: the features of the clean test images after each of the epochs and at the end, and those of
     their PGD twins at the end. A killed run goes on from its last epoch."""
     images_file = Path("data", f"{item.dataset}.npz")
-    splits, key = load_splits(images_file), content_key([item_file(item.dataset, "planes"), images_file])
+    device = set_up_device(item.compute.device, item.compute.threads)
+    splits, key = load_splits(images_file), content_key([item_file(item.dataset, "planes"), images_file], device.type)
     Path("data/planes", item.dataset).mkdir(parents=True, exist_ok=True)  # an output, also where no method is drawn
     with unfinished_work("planes", item.dataset, key=key) as unfinished:
         for method in item.recipes:
-            _train_plane(item, method, splits, unfinished / method)
+            _train_plane(item, method, splits, device, unfinished / method)
 
 
-def _train_plane(item: PlanesItem, method: str, splits: Splits, folder: Path) -> None:
-    recipe, device = item.recipes[method], set_up_device(item.compute.device, item.compute.threads)
+def _train_plane(item: PlanesItem, method: str, splits: Splits, device: torch.device, folder: Path) -> None:
+    recipe = item.recipes[method]
     images, labels = test_images(splits, item.images, device)
     learner = new_learner(recipe, splits, device, item.seed)
     wanted = sorted({epoch for epoch in item.epochs if epoch < recipe.epochs} | {recipe.epochs})
