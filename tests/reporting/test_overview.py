@@ -49,3 +49,14 @@ def test_a_line_that_is_held_against_another_data_set_says_so() -> None:
     figure = overview_figure(table, {"mnist": 0.3})
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["DEEP", "HCP (cifar10, eps 0.03)"]
     assert "published, eps 0.3" in [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_data_sets_stand_in_the_order_of_the_run_and_no_point_hides_another() -> None:
+    keys = {"deep": "pcl_deep"}
+    table = overview_table(
+        pd.concat([verdicts(name, *keys) for name in ("mnist", "fashion_mnist")]), strongest_published(load_published()), keys
+    )
+    figure = overview_figure(table, {"mnist": 0.3, "fashion_mnist": 0.3})
+    assert [ax.get_title().split(",")[0] for ax in figure.axes] == ["mnist", "fashion_mnist"]
+    _, papers, autoattack = (points.get_sizes()[0] for points in figure.axes[0].collections[-3:])
+    assert papers > 2 * autoattack  # which is drawn over it

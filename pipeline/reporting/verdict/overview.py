@@ -56,8 +56,8 @@ def overview_table(verdicts: pd.DataFrame, published: pd.DataFrame, keys: dict[s
 
 
 def overview_figure(table: pd.DataFrame, eps: dict[str, float]) -> Figure:
-    """table: `overview_table`; eps: of the verdict, by data set."""
-    panels = [rows for _, rows in table.groupby("dataset", sort=False)]
+    """table: `overview_table`; eps: of the verdict, by data set in the order of the run."""
+    panels = [rows for dataset in eps if len(rows := table[table["dataset"] == dataset])]
     if not panels:
         return text_figure("No method of the run is one that the papers report under attack.")
     longest = max(map(len, panels))
@@ -81,9 +81,9 @@ def _panel(ax: Axes, rows: pd.DataFrame, eps: float) -> None:
     ax.hlines(places, rows["autoattack"], rows["most"], color="#DDDDDD", zorder=1)
     ax.hlines(places, rows["least"], rows["most"], color=COLOURS[0], linewidth=2, zorder=2)
     published = f"published{shown}, eps {first['eps']:g}"
-    ax.scatter(rows["most"], places, marker="D", facecolor="white", edgecolor=COLOURS[0], zorder=3, label=published)
-    ax.scatter(rows["measured"], places, marker="o", color=COLOURS[1], zorder=4, label="measured, papers' strongest attack")
-    ax.scatter(rows["autoattack"], places, marker="s", color=COLOURS[7], zorder=5, label="measured, AutoAttack")
+    ax.scatter(rows["most"], places, marker="D", facecolor="none", edgecolor=COLOURS[0], zorder=6, label=published)
+    ax.scatter(rows["measured"], places, s=60, marker="o", color=COLOURS[1], zorder=4, label="measured, papers' strongest attack")
+    ax.scatter(rows["autoattack"], places, s=18, marker="s", color=COLOURS[7], zorder=5, label="measured, AutoAttack")
     ax.axvline(rows["chance"].iloc[0], color="#777777", linestyle=":", linewidth=1)
     ax.set_yticks(places, names, fontsize=9)
     ax.set_xlim(-2, 100)
