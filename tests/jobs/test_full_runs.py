@@ -29,7 +29,8 @@ def test_fewer_epochs_or_images_are_a_reduced_run() -> None:
     longer = schedule | {"pretrain": {"mnist": 51, "cifar10": 200}}
     assert reduced_sets(params, {"pcl": longer}) == {("pcl", "mnist")}
     assert reduced_sets(params, {"pcl": schedule | {"train": {"all": 301}}}) == {("pcl", name) for name in params.run.datasets}
-    assert reduced_sets(profile("short"), {"pcl": schedule}) == {("pcl", "mnist")}  # a sample of images
+    sampled = {("pcl", "mnist"), ("pcl", "fashion_mnist")}  # of their images
+    assert reduced_sets(profile("short"), {"pcl": schedule}) == sampled
 
 
 def test_what_a_run_trains_with() -> None:
