@@ -7,6 +7,8 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
+# in a profile DVC takes __pycache__ in pipeline/ for a change of the code
+export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help repro repository side-by-side plan show compare verify test check mutants ui sync lock lowest bench
