@@ -24,7 +24,7 @@ from pipeline.params.schema import load_params
 from pipeline.reporting.page import provenance
 from pipeline.reporting.page.html import Page
 from pipeline.reporting.run import run_from
-from pipeline.reporting.verdict.cards import TEXT, WIDTH, Examples, card_figure, load_card, montage
+from pipeline.reporting.verdict.cards import LONGEST, TEXT, WIDTH, Examples, brief, card_figure, load_card, montage
 from pipeline.reporting.verdict.lines import SYMBOLS, Verdict, attack_name, verdict_markdown, verdicts
 from pipeline.runtime import cli
 
@@ -344,6 +344,11 @@ def test_montage_shows_image_perturbation_and_adversarial_image() -> None:
     np.testing.assert_allclose([picture[0, start, 0] for start in starts], [0.5, 0.5 + 3 * 0.15, 0.65], atol=1e-6)
     np.testing.assert_allclose([picture[63, start + 63, 2] for start in starts], 0.5)
     assert picture[0, 64, 0] == 1.0
+
+
+def test_a_class_name_fits_above_its_example() -> None:
+    assert [brief(name) for name in ("Sneaker", "Ankle boot", "automobile")] == ["Sneaker", "Ankle b…", "automob…"]
+    assert len(brief("T - shirt / top")) == LONGEST
 
 
 @pytest.mark.parametrize("examples", [0, 1, 6])

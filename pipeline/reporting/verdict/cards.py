@@ -17,6 +17,7 @@ from pipeline.reporting.verdict.lines import SUITES, attack_name
 from pipeline.reporting.verdict.outcomes import verdict_file
 
 SHOWN = 4  # worst examples
+LONGEST = 8  # characters of a class name above them
 POINTS = 500  # of the features' scatter; PCA is fitted on all
 TILE = 64  # pixels of the figure a tile of the examples is at least drawn with
 LINES = {"fgsm": "#88CCEE", "bim": "#44AA99", "mim": "#999933", "pgd": "#332288"}
@@ -177,12 +178,17 @@ def examples_panel(ax: Axes, examples: Examples) -> None:
     slot = width / len(examples.clean)
     ax.imshow(picture)
     for i, (label, prediction, attack) in enumerate(zip(examples.label, examples.prediction, examples.attack, strict=True)):
-        text = f"{label} → {prediction}\n{100 * examples.confidence[i]:.0f} %, {attack_name(attack)}"
+        text = f"{brief(label)} → {brief(prediction)}\n{100 * examples.confidence[i]:.0f} %, {attack_name(attack)}"
         ax.text(i * slot, -0.07 * height, text, fontsize=TEXT - 1, va="bottom")
     ax.set_xlim(-0.5, SHOWN * slot - 0.5)  # as large for one example as for all
     ax.set_anchor("SW")
     text = f"worst: image, perturbation x {k:.0f}, adversarial; label → prediction"
     ax.text(0, -1.02 * height, text, fontsize=TEXT, va="bottom")
+
+
+def brief(name: str) -> str:
+    """At most as many characters as there is room for above an example."""
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
 
 
 def empty(ax: Axes, why: str) -> None:
