@@ -1,4 +1,5 @@
-"""Methods of a run that differ in one entry of their recipes: what is between their figures, that entry did, or chance."""
+"""Methods of a run that differ in one entry of their recipes: what is between their figures, that entry did, or chance. Epochs may
+differ besides: a method that sees every image twice has fewer."""
 
 from itertools import combinations
 from typing import Any, NamedTuple
@@ -8,7 +9,7 @@ from pipeline.params.schema import Params
 
 
 class Change(NamedTuple):
-    """Two methods of a run whose recipes differ in one entry; text: which, from what, to what."""
+    """Two methods of a run whose recipes differ in one entry, and in epochs perhaps; text: from what, to what."""
 
     method: str
     other: str
@@ -16,7 +17,8 @@ class Change(NamedTuple):
 
 
 def single_changes(params: Params) -> dict[str, list[Change]]:
-    """By data set: of each method the first one before it in run.methods whose recipe differs from its own in one entry alone."""
+    """By data set: of each method the first one before it in run.methods whose recipe differs from its own in one entry, and in
+    epochs perhaps."""
     trained = [method for method in params.run.methods if params.methods[method].given is None]
     found: dict[str, list[Change]] = {}
     for dataset in params.run.datasets:
@@ -25,9 +27,9 @@ def single_changes(params: Params) -> dict[str, list[Change]]:
         for other, method in combinations(trained, 2):
             before, after = recipes[other], recipes[method]
             differing = [name for name in after if before[name] != after[name]]
-            if len(differing) == 1 and method not in changes:
-                name = differing[0]
-                changes[method] = Change(method, other, ", ".join(_differences(name, before[name], after[name])))
+            if method not in changes and differing and len({*differing} - {"epochs"}) <= 1:
+                texts = [text for name in differing for text in _differences(name, before[name], after[name])]
+                changes[method] = Change(method, other, ", ".join(texts))
         found[dataset] = [changes[method] for method in trained if method in changes]
     return found
 

@@ -21,13 +21,15 @@ def test_one_entry_of_the_recipe() -> None:
     }
 
 
-def test_another_loss_and_other_epochs_are_one_entry_each() -> None:
+def test_epochs_may_differ_alone_or_besides() -> None:
     params = load_params(ROOT / "profiles/pcl/params.yaml", LOOKUPS)
-    params.run.datasets[:], params.run.methods[:] = ["mnist"], ["contrastive", "triplet", "softmax_fs", "softmax"]
+    params.run.datasets[:], params.run.methods[:] = ["mnist"], ["contrastive", "triplet", "softmax_fs", "softmax", "pcl", "pcl_5"]
+    params.methods["pcl_5"] = params.methods["pcl_5"].model_copy(update={"epochs": "pretrain"})
     params.methods["softmax"] = params.methods["softmax"].model_copy(update={"optimizer": "default"})
     assert single_changes(params) == {
         "mnist": [
             Change("triplet", "contrastive", "loss contrastive → triplet"),
             Change("softmax", "softmax_fs", "epochs 300 → 50"),
+            Change("pcl_5", "pcl", "layers (layer4, layer5) → (layer5), epochs 300 → 50"),
         ]
     }
