@@ -41,10 +41,9 @@ def reproduction_markdown(published: pd.DataFrame, runs: Sequence[Measured]) -> 
         "comparisons it is so.",
         *(part for run in have for dataset in run.run.datasets for part in _claims(run, dataset, published)),
         "## What one change does",
-        "Each method beside the first before it in `run.methods` whose recipe differs in one entry, and perhaps in epochs; an entry "
-        "such as `adversary` may differ in several values, which are named. Accuracy in %, at the eps of the verdict and on its "
-        "images. "
-        "**Bold** where the 95 % intervals of the two lie apart.",
+        "Each method beside the first before it in `run.methods` whose recipe differs in one entry, and perhaps in epochs; an "
+        "entry such as `adversary` may differ in several values, which are named. Accuracy in %, at the eps of the verdict and on "
+        "its images. **Bold** where the 95 % intervals of the two lie apart.",
         *(part for run in have for dataset in run.run.datasets for part in _changes(run, dataset)),
         "## How far each table is from the published one",
         *_differences(coverage(published, runs)),
