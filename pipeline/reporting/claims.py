@@ -149,18 +149,21 @@ def left_text(keys: Iterable[str], rows: pd.DataFrame, labels: Mapping[str, str]
     return ", ".join(value_text(labels[key], cell(rows[rows["key"] == key], "autoattack")) for key in keys)
 
 
+def warned(status: pd.DataFrame) -> str:
+    """Which models have checks that warn, and how many."""
+    return ", ".join(f"{row['label']}: {row['flags']}" for _, row in status.iterrows() if row["flags"])
+
+
 def unmasked(status: pd.DataFrame, rows: pd.DataFrame) -> Answer:
     """Whether a check for masked gradients warns of a loss on features without an adversary. status: one data set's rows of
     verdict_status.csv."""
     own = status[status["group"] == GROUPS[1]]
-    text = ", ".join(f"{row['label']}: {row['flags']}" for _, row in own.iterrows() if row["flags"])
+    text, besides = (warned(status[status["group"] == group]) for group in GROUPS[1:3])
     verdict = MISSING if own.empty else FAILS if text else HOLDS
     names = dict(zip(rows["method"], rows["key"], strict=True))
     left = left_text([names[method] for method in own["method"]], rows, dict(zip(rows["key"], rows["label"], strict=True)))
     measured = f"checks that warn: {text}" if text else f"no check warns of {len(own)} models"
-    besides = status[(status["group"] == GROUPS[2]) & (status["flags"] > 0)]
-    if len(besides):
-        measured += f"<br>with adversarial training: {', '.join(f'{row.label}: {row.flags}' for row in besides.itertuples())}"
+    measured += f"<br>with adversarial training: {besides}" if besides else ""
     return Answer("A loss on features alone masks no gradients", "PCL section 6.6", verdict, measured, left)
 
 

@@ -18,7 +18,8 @@ NEAR = ("reproduced", "reduced_near")
 ATTACKS: dict[str, Callable[[pd.DataFrame], pd.Series | None]] = {  # columns: their row in verdict.csv
     "clean": partial(row_of, attack="clean"),
     "paper's attack": papers_attack,
-    **{name: partial(row_of, attack=attack) for name, attack in (("adaptive", ADAPTIVE_SUITE), ("AutoAttack", AUTOATTACK))},
+    "adaptive": partial(row_of, attack=ADAPTIVE_SUITE),
+    "AutoAttack": partial(row_of, attack=AUTOATTACK),
     "robust": partial(row_of, attack=ROBUST),
 }
 
