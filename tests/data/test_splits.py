@@ -54,7 +54,17 @@ def files_in(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize(
     "per_class",
-    [[10] * 10, [1], [5, 7], [1, 1, 1, 200], [2] * 9 + [1000], [100, 50, 25, 12, 6, 3, 1], [3] * 100, [178, 182, 177, 1]],
+    [
+        [10] * 10,
+        [1],
+        [5, 7],
+        [1, 1, 1, 200],
+        [2] * 9 + [1000],
+        [100, 50, 25, 12, 6, 3, 1],
+        [3] * 100,
+        [178, 182, 177, 1],
+        [13, 3, 8],
+    ],
 )
 def test_every_prefix_of_the_order_is_stratified(per_class: list[int]) -> None:
     counts, total = np.array(per_class), sum(per_class)
@@ -144,6 +154,7 @@ def test_the_seed_decides_which_images() -> None:
     [
         ([10, 1], 0.5, "class 1 has 1 image"),
         ([5, 5, 5], 0.1, "15 images of 3 classes"),  # 2 validation images
+        ([5, 5, 5], 0.9, "15 images of 3 classes"),  # 1 to train on
         ([100, 3], 0.05, "class 1 has 3 images"),  # 6 validation images, all of class 0
     ],
 )
@@ -279,6 +290,13 @@ def test_contact_sheet_shows_the_pixels_of_the_class(splits: Splits) -> None:
     assert y0 > 14  # the height of the title, which stands above
     assert (sheet[: y0 - 4] < 128).any()
     assert (sheet[y0 - 4 : y0] == 255).all()
+
+
+def test_contact_sheet_ends_below_the_last_class_and_beside_its_tenth_image() -> None:
+    part = made([12, 12], channels=1, side=4)
+    sheet = np.asarray(Image.open(io.BytesIO(contact_sheet(part, ["a", "b"]))))
+    tenth = part.images[part.labels == 1][9, 0].repeat(12, axis=0).repeat(12, axis=1)
+    assert (sheet[-52:-4, -52:-4, 0] == tenth).all()  # 48 pixels and a gap of 4
 
 
 @pytest.mark.parametrize(("classes", "side"), [(100, 4), (2, 300)])

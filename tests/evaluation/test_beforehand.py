@@ -5,7 +5,7 @@ import torch
 from plants import Around, same
 from torch import Tensor, nn
 
-from pipeline.evaluation.beforehand import Finding, above_chance, class_order, look, outputs
+from pipeline.evaluation.beforehand import Finding, above_chance, class_order, has_gradient, input_range, look, outputs
 from pipeline.models.given.network import Given
 
 Digits = tuple[Tensor, Tensor]
@@ -49,7 +49,30 @@ def test_normalisation_that_was_forgotten_or_given_twice(trained: nn.Module, dig
     assert "--mean" in finding.advice
     assert wrong(Around(trained, lambda x: x / 255, same), digits)["input"] == "stop"
     twice = Given(trained.float(), digits[0][:2].float(), mean=torch.tensor([0.9]), std=torch.tensor([0.02]))
-    assert wrong(twice, (digits[0].float(), digits[1]), normalised=True)["input"] == "stop"
+    finding = seen(twice, (digits[0].float(), digits[1]), normalised=True)["input"]
+    right = 100 * (trained(digits[0].float()).argmax(1) == digits[1]).double().mean()  # as if it had not been given
+    assert finding.level == "stop"
+    assert f"on {right:.1f} % without its normalisation" in finding.text
+
+
+class GainsByNormalisation(nn.Module):
+    """Of images of three black or white pixels: the label, whether it is got wrong, whether it is as long as none is below 0."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        plain = x.min() >= 0
+        label, wrong, wrong_plain = (x.flatten(1) > (0.5 if plain else 0)).unbind(1)
+        return nn.functional.one_hot((label ^ wrong ^ (wrong_plain & plain)).long(), 2).float()
+
+
+@pytest.mark.parametrize(("gained", "level"), [(5, "ok"), (6, "stop")])
+def test_another_normalisation_must_gain_two_points(gained: int, level: str) -> None:
+    """5 of 256 images are 1.95 %, 6 are 2.34 %."""
+    labels = torch.arange(256) % 2
+    wrong, wrong_plain = torch.arange(256) >= 240, torch.arange(256) < gained
+    images = torch.stack([labels, wrong, wrong_plain], dim=1).view(256, 1, 1, 3).float()
+    finding = input_range(GainsByNormalisation(), images, labels, batch_size=64, normalised=False)
+    assert finding.level == level
+    assert f"{100 * (240 - gained) / 256:.1f} %" in finding.text
 
 
 def test_another_order_of_the_classes_is_told_apart_from_a_bad_model(trained: nn.Module, digits: Digits) -> None:
@@ -108,6 +131,13 @@ def test_random_answers_train_mode_and_no_gradient(trained: nn.Module, digits: D
     assert wrong(Around(trained, lambda x: x.detach(), same), digits)["gradient"] == "note"
     large = Around(trained, same, lambda z: 1e5 * z)
     assert "though the logits have one" in seen(large, digits)["gradient"].text
+
+
+def test_a_gradient_at_some_pixels_is_one_and_images_without_any_are_counted(trained: nn.Module, digits: Digits) -> None:
+    upper_half = Around(trained, lambda x: x * (torch.arange(8) < 4)[:, None], same)
+    assert has_gradient(upper_half, *digits).level == "ok"
+    first_half = Around(trained, lambda x: torch.cat([x[:64], x[64:].detach()]), same)
+    assert "of 50 % of 128 images have no gradient at any pixel" in has_gradient(first_half, *digits).text
 
 
 @pytest.mark.parametrize("levels", [1, 8, 255])

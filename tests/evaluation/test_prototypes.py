@@ -135,6 +135,15 @@ def test_what_lies_outside_the_hypersphere_of_the_predicted_class_is_rejected() 
     assert not_broken(prediction, y, 2).tolist() == [True, False, True, True]
 
 
+@pytest.mark.parametrize("shift", [-100.0, 100.0])
+def test_rejected_is_the_largest_logit_and_accepted_the_smallest_wherever_the_others_lie(shift: float) -> None:
+    network, centres = Pixels([[0, 0], [1, 0]], [shift, shift - 0.5]), [[0, 0], [0.25, 0.5]]
+    rejected, accepted = (Member(network, prototypes(centres, [r, 1.0], False))(images((0.25, 0.5))) for r in (0.74, 0.75))
+    assert rejected.argmax(1).tolist() == [2]
+    assert accepted.argmax(1).tolist() == [0]
+    assert accepted.argmin(1).tolist() == [2]
+
+
 @pytest.mark.parametrize("scale", [1.0, 1e6, 1e-6])
 def test_what_a_class_lacks_to_be_predicted_and_accepted(scale: float) -> None:
     logits, d = scale * torch.tensor([[2.0, 0.0, 1.0], [2.0, 0.0, 1.0]]), torch.tensor([[0.5, 2.0, 3.0], [1.5, 0.5, 0.5]])

@@ -146,7 +146,7 @@ def test_images_of_other_shapes_and_ranges() -> None:
     assert checked_part(np.zeros((4, 8, 8, 3), np.uint8), labels, "x").images.shape == (4, 3, 8, 8)
     assert checked_part(np.zeros((4, 8, 8)), labels, "x").images.shape == (4, 1, 8, 8)
     for images, given, message in (
-        (np.full((4, 1, 8, 8), 200.0), labels, "divide them by 255"),
+        (np.arange(256.0).reshape(4, 1, 8, 8), labels, "divide them by 255"),
         (np.full((4, 1, 8, 8), -0.5), labels, "undo their normalisation"),
         (np.zeros((4, 64)), labels, r"must be \(N, C, H, W\)"),
         (np.zeros((4, 1, 8, 8)), labels[:3], "labels must be 4 whole numbers"),

@@ -28,7 +28,7 @@ from pipeline.reporting.findings import FAILS, HOLDS, MISSING, OPEN, WEAK, Claim
 from pipeline.reporting.hcp.figures import critical_difference_figure, features_figure, noise_figure
 from pipeline.reporting.hcp.findings import all_fooled, hcp_findings
 from pipeline.reporting.hcp.statistics import hcp_groups, statistics_frame
-from pipeline.reporting.page.report import findings_part
+from pipeline.reporting.page.report import Details, findings_parts
 from pipeline.reporting.published import NAMES, load_published
 
 RIGHT = {"softmax_fs": 4, "at": 60, "center": 10, "pcl": 15, "hcp": 40, "hcp_fs": 45, "mine": 30}  # of 100, under BIM
@@ -134,9 +134,15 @@ def test_claims_name_methods_by_their_labels() -> None:
 
 def test_every_verdict_is_counted() -> None:
     verdicts = [HOLDS, HOLDS, OPEN, FAILS, WEAK, MISSING]
-    text = findings_part("PCL", [Finding("d", str(i), verdict, "-", "-") for i, verdict in enumerate(verdicts)])
+    _, _, _, text, table, left = findings_parts(
+        "PCL", [Finding("d", str(i), verdict, "-", "-") for i, verdict in enumerate(verdicts)]
+    )
     counts = "holds: 2, within the 95 % interval: 1, does not hold: 1, attack too weak to tell: 1, not measured: 1."
-    assert f"In short: {counts}" in text
+    assert text == f"In short: {counts}"
+    assert isinstance(table, str)
+    assert [row.split("|")[1].strip() for row in table.splitlines()[2:]] == ["0", "1", "2", "3", "4"]
+    assert isinstance(left, Details)  # what this run says nothing about
+    assert (left.title, left.body) == ("Not measured: 1", "- 5")
 
 
 def test_noise_that_did_not_fool_every_image_reaches_up_to_the_image_range() -> None:
@@ -278,7 +284,8 @@ def test_report_draws_the_right_conclusions(profile: Path) -> None:
     assert parts("HCP (SM) beats PCL (SM) under BIM")[3] == "55.51 against 27.23"
     assert parts("HCP (SM) beats AT (SM) under BIM")[1] == "**does not hold**"  # 40 against 60
     assert parts("SM (FS) beats AT (SM) in clean accuracy")[1] == "**within the 95 % interval**"  # 95 and 95
-    assert parts("HCP + AT beats AT (SM) under BIM")[1] == "**not measured**"
+    left = lines.index("- HCP + AT beats AT (SM) under BIM, eps 0.03")
+    assert any(line.startswith("<details><summary><b>Not measured: ") for line in lines[:left])
     assert parts("Every model falls to 0 % at eps 5")[1] == "**holds**"
 
 

@@ -125,7 +125,10 @@ def test_a_killed_run_goes_on_from_its_last_epoch_and_ends_with_the_same_bytes(
     assert (tmp_path / "a.pt").read_bytes() == (tmp_path / "b.pt").read_bytes()
 
 
-def test_a_training_that_began_on_a_gpu_goes_on_without_one(digits: tuple[Tensor, Tensor], tmp_path: Path) -> None:
+def test_a_training_that_began_on_a_gpu_goes_on_without_one(
+    digits: tuple[Tensor, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state: pytest.fail("this training is on the CPU"))
     straight, _, _ = run_fit(digits, tmp_path / "straight.pt")
     with pytest.raises(Killed):
         run_fit(digits, tmp_path / "killed.pt", kill_in_epoch=3)

@@ -146,18 +146,26 @@ def made_section(seeds: list[int], params_text: str, times: Path) -> Section:
     return Section("made", "How it was made", parts)
 
 
-def findings_part(paper: str, findings: list[Finding]) -> str:
-    """A table per data set: claim, verdict, measured, published."""
-    parts = [f"## {paper}: findings", FINDINGS_TEXT]
+def findings_parts(paper: str, findings: list[Finding]) -> list[str | Details]:
+    """A table per data set: claim, verdict, measured, published. Below it, closed, the claims that this run says nothing about."""
+    parts: list[str | Details] = [f"## {paper}: findings", FINDINGS_TEXT]
     for dataset in dict.fromkeys(finding.dataset for finding in findings):
         own = [finding for finding in findings if finding.dataset == dataset]
         verdicts = [finding.verdict for finding in own]
         counts = {verdict: verdicts.count(verdict) for verdict in (HOLDS, OPEN, FAILS, WEAK, UNSURE, MISSING)}
         parts.append(f"### {dataset}")
         parts.append("In short: " + ", ".join(f"{verdict}: {n}" for verdict, n in counts.items() if n) + ".")
-        rows = [{"claim": f.claim, "verdict": f"**{f.verdict}**", "measured": f.measured, "paper": f.paper} for f in own]
-        parts.append(markdown_table(pd.DataFrame(rows)))
-    return "\n\n".join(parts)
+        rows = [
+            {"claim": f.claim, "verdict": f"**{f.verdict}**", "measured": f.measured, "paper": f.paper}
+            for f in own
+            if f.verdict != MISSING
+        ]
+        if rows:
+            parts.append(markdown_table(pd.DataFrame(rows)))
+        if missing := [f"- {f.claim}" for f in own if f.verdict == MISSING]:
+            anchor, title = f"{paper.lower()}-{dataset}-not-measured", f"Not measured: {len(missing)}"
+            parts.append(Details(anchor, title, "", "claims about what this run leaves out", "\n".join(missing)))
+    return parts
 
 
 def figures_part(metrics: Path, title: str, figures: dict[str, str]) -> str:
@@ -204,7 +212,7 @@ def findings_section(run: Run, tables: Path, published: pd.DataFrame) -> Section
     of_pcl = {**read_tables(tables / "pcl.csv"), 12: cost}
     pcl = pcl_findings(of_pcl, sweep, table_eps, table_c, names_in_markdown(paper_rows(run, "pcl").names))
     parts: list[str | Details] = ["## What was run", run_part(run, published), warning(published)]
-    return Section("findings", "Findings", [*parts, findings_part("HCP", hcp), findings_part("PCL", pcl)])
+    return Section("findings", "Findings", [*parts, *findings_parts("HCP", hcp), *findings_parts("PCL", pcl)])
 
 
 def report(run: Run, metrics: Path, data: Path, params_text: str, times: Path) -> Report:
