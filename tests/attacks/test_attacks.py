@@ -178,6 +178,26 @@ def test_pgd_draws_from_the_generator_it_is_given(trained: nn.Module, digits: tu
     assert not torch.equal(runs[0], runs[2])
 
 
+COUNTED = {
+    **ALL,
+    **CW,
+    "pgd with early stopping": partial(ALL["pgd"], stop="sample"),
+    "apgd": partial(ATTACKS["apgd"], steps=5, restarts=2),
+    "apgd_targeted": partial(ATTACKS["apgd_targeted"], steps=5, targets=2, restarts=1),
+    "fab": partial(ATTACKS["fab"], steps=5, targets=2, restarts=2),
+    "square": partial(ATTACKS["square"], queries=20, p_init=0.8),
+    "spsa": partial(ATTACKS["spsa"], queries=4, steps=2, rel_step_size=0.3, rel_radius=0.5),
+}
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_progress_counts_each_image_once(name: str, trained: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    counts: list[float] = []
+    COUNTED[name](trained, *digits, EPS, batch_size=50, done=counts.append)
+    assert len(counts) > 1
+    assert sum(counts) == pytest.approx(len(digits[0]))
+
+
 def noise(trained: nn.Module, x: Tensor, y: Tensor, steps: int, stop: str) -> Tensor:
     return mim(trained, x, y, 5.0, steps=steps, rel_step_size=0.01, decay=1.0, stop=stop)
 

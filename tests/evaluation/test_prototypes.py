@@ -144,9 +144,9 @@ def test_rejected_is_the_largest_logit_and_accepted_the_smallest_wherever_the_ot
     assert accepted.argmin(1).tolist() == [2]
 
 
-@pytest.mark.parametrize("scale", [1.0, 1e6, 1e-6])
-def test_what_a_class_lacks_to_be_predicted_and_accepted(scale: float) -> None:
-    logits, d = scale * torch.tensor([[2.0, 0.0, 1.0], [2.0, 0.0, 1.0]]), torch.tensor([[0.5, 2.0, 3.0], [1.5, 0.5, 0.5]])
+@pytest.mark.parametrize(("scale", "shift"), [(1.0, 0.0), (1e6, 0.0), (1e-6, 0.0), (1.0, 8.0), (1.0, -8.0)])
+def test_what_a_class_lacks_to_be_predicted_and_accepted(scale: float, shift: float) -> None:
+    logits, d = scale * torch.tensor([[2.0, 0.0, 1.0], [2.0, 0.0, 1.0]]) + shift, torch.tensor([[0.5, 2.0, 3.0], [1.5, 0.5, 0.5]])
     expected = [[0, 1 + 1 / 1.001, 0.5 + 2 / 1.001], [0.5 / 1.001, 1, 0.5]]
     torch.testing.assert_close(shortfall(logits, d, torch.ones(3)), torch.tensor(expected))
 
