@@ -12,6 +12,7 @@ from torch import Generator, Tensor, nn
 from pipeline.attacks import ATTACKS
 from pipeline.attacks.objective import cross_entropy
 from pipeline.attacks.steps import gradient
+from pipeline.evaluation import follow_up
 from pipeline.evaluation.follow_up import Logarithm, further_attacks, made_on, warnings
 from pipeline.evaluation.robustness import Trial, attackable, measure, outcome_rows
 from pipeline.evaluation.worst_case import worst_case_in_sequence
@@ -77,6 +78,14 @@ def test_warnings_are_those_of_the_numbers_and_of_the_outcomes() -> None:
     assert warnings(pd.concat(at_most), numbers, 0.1, ["autoattack/square"]) == []
     shown = [*honest, rows("adaptive/sibling", 0.1, 20), rows("autoattack/square", 0.1, 20, images=30)]
     assert warnings(pd.concat(shown), numbers, 0.1, ["autoattack/square"]) == ["black box", "gradient free"]
+
+
+def test_what_square_breaks_is_a_share_in_percent(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[float] = []
+    monkeypatch.setattr(follow_up, "masking_checks", lambda accuracy, eps, twins, broken, numbers, count: seen.append(broken) or [])
+    outcomes = pd.DataFrame({"image": range(4), "attack": "autoattack/square", "eps": 0.1, "correct": [True, True, True, False]})
+    assert warnings(outcomes, {}, 0.1, ["autoattack/square"]) == []
+    assert seen == [25.0]
 
 
 OPTIONS = {
