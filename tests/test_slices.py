@@ -12,9 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from conftest import ROOT
-from dvc.utils.serialize import dumps_yaml
 from PIL import Image
-from test_pipeline import ENVIRONMENT, repro
+from test_pipeline import ENVIRONMENT, repro, write_params
 
 from benchmarks.faults.small import small_params
 
@@ -59,7 +58,7 @@ def test_a_slice_of_each_colour_set_runs_through_every_stage(tmp_path: Path, pro
         subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, check=True)
     (tmp_path / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
     (tmp_path / "data/given").mkdir(parents=True)
-    (tmp_path / "params.yaml").write_text(dumps_yaml(own))
+    write_params(tmp_path, own)
     ran = {name.partition("@")[0] for name in repro(tmp_path)}
     assert ran >= {"data", "pretrain", "finetune", "attack", "transfer", "planes", "cost", "tables", "figures", "cards", "report"}
     assert ("sources" in ran) == (profile == "pcl")
