@@ -11,6 +11,8 @@ from conftest import ROOT
 
 from benchmarks.faults.bad_data import FAULTS, write_folder, write_parquet
 from benchmarks.faults.bad_params import MISTAKES, mistake
+from benchmarks.faults.kills import REPRO, chain
+from benchmarks.faults.place import done, results
 
 TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
 
@@ -35,6 +37,17 @@ def test_a_fault_changes_what_is_in_the_folder(form: str, tmp_path: Path) -> Non
 
 def content(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else b"" for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize(("name", "left"), [("dvc.lock", "schem"), ("dvc.lock", "schema: '2"), (".dvc/tmp/rwlock", "")])
+def test_a_file_that_dvc_left_half_written_is_deleted_and_the_run_goes_on(tmp_path: Path, name: str, left: str) -> None:
+    (tmp_path / "dvc.yaml").write_text("stages:\n  made:\n    cmd: echo 1 > made\n    outs:\n    - made\n")
+    for command in (("git", "init", "-q"), ("dvc", "init", "-q"), REPRO):
+        done(tmp_path, *command)
+    wanted = results(tmp_path)
+    (tmp_path / name).write_text(left)
+    case = chain(tmp_path, REPRO, "nothing", [], 1.0, random.Random(0), wanted)
+    assert (case.what, case.note) == (f"nothing, after  s, {name} deleted", "")
 
 
 @pytest.mark.slow

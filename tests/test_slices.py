@@ -51,6 +51,7 @@ def test_a_slice_of_each_colour_set_runs_through_every_stage(tmp_path: Path, pro
     for dataset, train in (("cifar10", 60), ("cifar100", 300), ("svhn", 60)):
         part = own["datasets"].setdefault(dataset, {})
         part["sample"] = {"train": train, "test": 20 if dataset != "cifar100" else 100, "seed": 0}
+        part["validation"] = {"fraction": 0.34}
         part.setdefault("training", {}).update({"epochs": {"pretrain": 1, "train": 1}, "batch_size": 16})
         part["evaluation"] = {"linf": {"eps": [0.03], "sweep": []}, "l2": {"c": [0.1], "images": 4}, "images": 8}
         part["evaluation"] |= {"headline": {"eps": 0.03, "images": 4}, "table": {"eps": 0.03, "c": 0.1}}

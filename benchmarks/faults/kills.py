@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from benchmarks.faults.place import copy_place, differing, half_written, results
 
 WHOM = ("all", "dvc alone", "the stage alone")
 REPRO = ("dvc", "repro")
+TORN = {"dvc.lock": "dvc.lock' (validation failed|is invalid)", ".dvc/tmp/rwlock": "Unable to read RWLock-file"}  # docs/everyday.md
 LONGEST = {"stage": 12.0, "repro": 25.0}  # seconds until a kill: a stage of the small profile takes 3 to 10
 
 
@@ -47,14 +49,14 @@ def chain(
             kill(process, victim)
     finished = run(folder, *command)
     wait_for(sessions)
-    torn = finished.returncode != 0 and "dvc.lock' validation failed" in finished.stderr  # docs/everyday.md says what to do
-    if torn:
-        (folder / "dvc.lock").unlink()
+    torn = [name for name, said in TORN.items() if finished.returncode != 0 and re.search(said, finished.stderr)]
+    for name in torn:
+        (folder / name).unlink()
     again = finished if finished.returncode == 0 else run(folder, *command)  # what was left alone was in the way
     note = "" if again.returncode == 0 else f"status {again.returncode}: {' '.join(again.stderr.split())[-300:]}"
     other = differing(results(folder), wanted)
     note = note or (f"differ: {', '.join(other[:3])}" if other else "")
-    shown = ", ".join(f"{moment:.1f}" for moment in moments) + (" s, dvc.lock deleted" if torn else " s")
+    shown = ", ".join(f"{moment:.1f}" for moment in moments) + " s" + "".join(f", {name} deleted" for name in torn)
     return Case("kill", f"{what}, after {shown}", None, not note, note, time.monotonic() - begun, len(whom))
 
 
