@@ -52,7 +52,7 @@ def load_runs(root: Path) -> dict[str, Params]:
 
 
 def training_texts(params: Params) -> dict[str, str]:
-    """Network, batch and adversaries by data set, in words."""
+    """Network, batch, adversaries and precision by data set, in words."""
     return {dataset: _training_text(params, dataset) for dataset in params.run.datasets}
 
 
@@ -61,6 +61,8 @@ def _training_text(params: Params, dataset: str) -> str:
     trained = [method for method in params.run.methods if params.methods[method].given is None]
     attacks = [one.attack for one in (recipe(params, dataset, method).adversary for method in trained) if one]
     names = sorted({f"{attack.name.upper()}{_steps(attack.options)}" for attack in attacks})
+    precision = {"training": params.compute.precision, "attacks": params.compute.attack_precision}
+    names += [f"{what} in bf16" for what, number in precision.items() if number == "bf16"]
     return ", ".join([f"{own.networks['main'].name}, batches of {own.training.batch_size}", *names])
 
 

@@ -34,8 +34,8 @@ def test_fewer_epochs_or_images_are_a_reduced_run() -> None:
 
 
 def test_what_a_run_trains_with() -> None:
-    assert training_texts(profile("hcp"))["svhn"] == "resnet110, batches of 128, PGD of 10 steps"
-    assert training_texts(profile("pcl"))["mnist"] == "conv6, batches of 256, FGSM, PGD of 10 steps"
+    assert training_texts(profile("hcp"))["svhn"] == "resnet110, batches of 128, PGD of 10 steps, training in bf16"
+    assert training_texts(profile("pcl"))["mnist"] == "conv6, batches of 256, FGSM, PGD of 10 steps, training in bf16"
 
 
 def test_the_runs_of_a_checkout_are_its_own_and_its_profiles() -> None:
