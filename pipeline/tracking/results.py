@@ -51,17 +51,17 @@ def record_report(store: Store, folder: Path) -> int:
         return 0
     key = content_key([*files, *sorted((metrics / "cards").glob("*/*.png"))])
     with store_errors():
-        runs = {run.data.tags.get("key", ""): run for run in reversed(store.runs())}
+        runs = {(run.data.tags.get("key"), run.data.tags.get("key.attack")): run for run in reversed(store.runs())}
     try:
-        trained = {model: training for model in _models(folder) if (training := _trained(folder, model)) in runs}
-        old = [model for model, training in trained.items() if runs[training].data.tags.get("key.report") != key]
+        found = {model: runs[keys] for model in _models(folder) if (keys := _keys(folder, model)) in runs}
+        old = [model for model, run in found.items() if run.data.tags.get("key.report") != key]
         results = read_results(folder) if old else {}  # which takes a while
     except (ValueError, KeyError, OSError) as error:
         print(f"not in MLflow yet: what the report says ({' '.join(str(error).split())[:200]})", file=sys.stderr, flush=True)
         return 0
     with store_errors():
         for model in old:
-            _record(store.client, runs[trained[model]], results[model], key)
+            _record(store.client, found[model], results[model], key)
     return len(old)
 
 
@@ -127,10 +127,11 @@ def _models(folder: Path) -> list[Key]:
     return [(dataset, method, seed) for dataset, methods in summary.items() for method in methods for seed in seeds]
 
 
-def _trained(folder: Path, model: Key) -> str:
-    """The key of the training that the attacks' record names."""
+def _keys(folder: Path, model: Key) -> tuple[str, str]:
+    """Of the training and of the attacks, as the attacks' record has them."""
     path = folder.joinpath("data/attacks", *map(str, model), "run.json")
-    return str(json.loads(path.read_text(encoding="utf-8"))["trained"])
+    record = json.loads(path.read_text(encoding="utf-8"))
+    return str(record["trained"]), str(record["key"])
 
 
 def _record(client: Any, run: Any, result: Result, key: str) -> None:

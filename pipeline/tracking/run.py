@@ -15,7 +15,7 @@ from typing import Any
 from pipeline.runtime.files import atomic_path
 from pipeline.tracking.advice import reason
 from pipeline.tracking.entries import data_digests, md5
-from pipeline.tracking.store import Settings, Store, StoredRun, import_mlflow, is_recorded, run_key
+from pipeline.tracking.store import Settings, Store, StoredRun, import_mlflow, run_key, stage_tag
 
 __all__ = ["Settings", "TrackedRun", "reason", "sync", "track"]
 RECORDS = ("models/**/*.json", "data/**/run.json")
@@ -117,8 +117,10 @@ def sync(settings: Settings, folder: Path) -> int:
         return 0
     store = open_store(settings)
     with store_errors():
-        there = {run.data.tags.get("key", ""): run.data.tags for run in reversed(store.runs(deleted=True))}  # the newest counts
-    missing = [(path, record) for path, record in _records(folder) if not is_recorded(record, there.get(run_key(record), {}))]
+        there = {(run.data.tags.get("key", ""), *tag) for run in store.runs(deleted=True) for tag in run.data.tags.items()}
+    missing = [
+        (path, record) for path, record in _records(folder) if (run_key(record), stage_tag(record), record["key"]) not in there
+    ]
     failed, digests = 0, data_digests(folder) if missing else {}
     for path, record in missing:
         try:
@@ -180,8 +182,11 @@ def say(what: str) -> None:
 
 
 def _source_tags() -> dict[str, str]:
-    """The script, and in a git checkout the commit that the code is at and whether the working tree differs from it."""
+    """The script, DVC's experiment if it is part of one, and in a git checkout the commit that the code is at and whether the
+    working tree differs from it."""
     source = {"mlflow.source.name": Path(sys.argv[0]).name, "mlflow.source.type": "LOCAL"}
+    if experiment := os.environ.get("DVC_EXP_NAME"):
+        source["experiment"] = experiment
     code = (":/*.py", ":/*params.yaml", ":/*dvc.yaml")
     command = ["git", "status", "--porcelain=v2", "--branch", "--untracked-files=no", "--", *code]
     try:

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from pipeline.tracking.entries import data_input, log_model, model_of
-from pipeline.tracking.figures import description, headline
+from pipeline.tracking.figures import HEADLINE, description, headline
 
-STORE = Path("mlflow")  # below the current folder
+STORE = "mlflow"  # a folder
 PAGE = 1000  # runs that one search returns at most
 DEFAULTS = {  # of the environment; the user's own values win
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -36,9 +36,19 @@ def store_uri(uri: str) -> str:
     return uri or os.environ.get("MLFLOW_TRACKING_URI") or own_uri()
 
 
+def own_folder() -> Path:
+    """mlflow/ below the current folder; in the copy of the repository where DVC runs a queued experiment, and which it removes, that of
+    the repository itself."""
+    here = Path.cwd()
+    top = next((folder for folder in (here, *here.parents) if (folder / ".dvc").is_dir()), here)
+    repository = Path(os.environ.get("DVC_ROOT", top)).resolve()
+    copied = top.is_relative_to(repository / ".dvc/tmp")
+    return (repository / here.relative_to(top) if copied else here) / STORE
+
+
 def own_uri() -> str:
     """The database of this folder. SQLAlchemy takes %20 for a space and ? for the end of the path."""
-    return f"sqlite:///{re.sub(r'%(?=[0-9a-fA-F]{2})|[?]', lambda found: quote(found[0]), str(STORE.resolve()))}/mlflow.db"
+    return f"sqlite:///{re.sub(r'%(?=[0-9a-fA-F]{2})|[?]', lambda found: quote(found[0]), str(own_folder()))}/mlflow.db"
 
 
 def import_mlflow() -> None:
@@ -60,8 +70,9 @@ class Store:
         from filelock import FileLock
         from mlflow.tracking import MlflowClient
 
-        STORE.mkdir(exist_ok=True)
-        self.lock = FileLock(STORE / "lock", timeout=120)  # processes that make a database at the same time break its tables
+        folder = own_folder()
+        folder.mkdir(exist_ok=True)
+        self.lock = FileLock(folder / "lock", timeout=120)  # processes that make a database at the same time break its tables
         with self.lock:
             self.client: Any = MlflowClient(tracking_uri=store_uri(settings.uri))
             found = self.client.get_experiment_by_name(settings.experiment)
@@ -84,31 +95,36 @@ class Store:
         return found
 
     def open_run(self, record: Mapping[str, Any], source: Mapping[str, str], when: int | None = None) -> "StoredRun | None":
-        """The run that `record` belongs to, made where it is not there; None where it has all of the record. source: tags of a new
-        run; when: ms, for work that was done earlier."""
+        """The run that `record` belongs to, made where it is not there or has other results of the same stage, which it keeps; None
+        where one has all of the record. source: tags of a new run; when: ms, for work that was done earlier."""
         with self.lock:
-            found = self.runs(f"tags.key = '{run_key(record)}'")
-            if any(is_recorded(record, run.data.tags) for run in found):
+            tag, found = stage_tag(record), self.runs(f"tags.key = '{run_key(record)}'")
+            if any(run.data.tags.get(tag) == record["key"] for run in found):
                 return None
-            note = description(record["params"])
-            tags = {**source, **_run_tags(record), **({"mlflow.note.content": note} if note else {})}
-            run = found[0] if found else self.client.create_run(self.experiment_id, when, tags, record["model"])
-            stored = StoredRun(self, record, run, when)
+            free = [run for run in found if tag not in run.data.tags]
+            stored = StoredRun(self, record, free[0] if free else self._new_run(record, source, when), when)
             if record["trained"] is None or not found:
                 stored.add_params()
+            if found and not free:
+                stored.copy_training(found[0])
             return stored
+
+    def _new_run(self, record: Mapping[str, Any], source: Mapping[str, str], when: int | None) -> Any:
+        note = description(record["params"])
+        tags = {**source, **_run_tags(record), **({"mlflow.note.content": note} if note else {})}
+        return self.client.create_run(self.experiment_id, when, tags, record["model"])
 
 
 def _own_artifacts(settings: Settings) -> str | None:
     """Where the database of this folder keeps an experiment's files, as a URI; None for another store, which decides itself."""
     own = store_uri(settings.uri) == own_uri()
     folder = re.sub(r"[^\w-]", "_", settings.experiment)  # MLflow undoes quoting: no .. leads out of it
-    return f"{STORE.resolve().as_uri()}/artifacts/{quote(folder)}" if own else None
+    return f"{own_folder().as_uri()}/artifacts/{quote(folder)}" if own else None
 
 
 def _check_place(place: str, own: str) -> None:
     """MLflow keeps absolute paths: files of a folder that was moved would go to where it was, those of a copy into the original."""
-    below = f"/{STORE.name}/artifacts/"
+    below = f"/{STORE}/artifacts/"
     if place != own and below in place and place.rpartition(below)[2] == own.rpartition(below)[2]:
         raise ValueError(
             f"its files are in {place}, as this folder was moved or copied; `mv {STORE} {STORE}.old`, then `python -m stages.sync` "
@@ -129,10 +145,30 @@ class StoredRun:
 
     def add_params(self) -> None:
         """Those that are not there: MLflow does not let a param be changed."""
+        flat = {valid_name(name): str(value)[:6000] for name, value in flatten(self.record["params"]).items()}
+        self._add_params({name: value for name, value in flat.items() if name not in self.run.data.params})
+
+    def copy_training(self, other: Any) -> None:
+        """Of a run on the same model, all that its training has recorded; what attacks have is named accuracy/..., check/..."""
+        from mlflow.entities import LoggedModelOutput, RunTag
+
+        self._add_params(other.data.params)
+        for name in other.data.metrics:
+            if "/" not in name and name not in HEADLINE:
+                points = self.client.get_metric_history(other.info.run_id, name)
+                self.log([(point.step, {name: point.value}) for point in points])
+        if other.inputs and other.inputs.dataset_inputs:
+            self.client.log_inputs(self.run_id, other.inputs.dataset_inputs)
+        if model := model_of(other):
+            self.client.log_outputs(self.run_id, [LoggedModelOutput(model, 0)])
+        if trained := other.data.tags.get("key.train"):
+            self.client.log_batch(self.run_id, tags=[RunTag("key.train", trained)])
+        self.run = self.client.get_run(self.run_id)
+
+    def _add_params(self, params: Mapping[str, str]) -> None:
         from mlflow.entities import Param
 
-        flat = {valid_name(name): str(value)[:6000] for name, value in flatten(self.record["params"]).items()}
-        new = [Param(name, value) for name, value in flat.items() if name not in self.run.data.params]
+        new = [Param(name, value) for name, value in params.items()]
         for start in range(0, len(new), 100):
             self.client.log_batch(self.run_id, params=new[start : start + 100])
 
@@ -170,14 +206,15 @@ class StoredRun:
             self.client.set_terminated(self.run_id, status, self.when)
         if status != "FINISHED":
             return
-        if self.record["trained"] is None:
+        if "experiment" not in self.run.data.tags:
             self._mark_superseded()
         tags = {**_run_tags(self.record), stage_tag(self.record): self.record["key"]}
         self.client.log_batch(self.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
 
     def _mark_superseded(self) -> None:
-        """Earlier trainings of the model name this one; one that is recorded late names the newest."""
-        others = self.store.runs(f"tags.model = '{self.record['model']}' and tags.key != '{self.record['key']}'")
+        """Earlier runs of the model name this one; one that is recorded late names the newest. Experiments stand apart."""
+        others = self.store.runs(f"tags.model = '{self.record['model']}'")
+        others = [run for run in others if run.info.run_id != self.run_id and "experiment" not in run.data.tags]
         newer = [run for run in others if run.info.start_time > self.run.info.start_time and run.info.status == "FINISHED"]
         if newer:
             self.client.set_tag(self.run_id, "superseded_by", newer[0].info.run_id)
@@ -192,12 +229,8 @@ def run_key(record: Mapping[str, Any]) -> str:
 
 
 def stage_tag(record: Mapping[str, Any]) -> str:
+    """A run with this tag has all of the record whose key it is."""
     return f"key.{record['tags'].get('stage', 'train' if record['trained'] is None else 'attack')}"
-
-
-def is_recorded(record: Mapping[str, Any], tags: Mapping[str, str]) -> bool:
-    """Whether a run with these tags has all of the record."""
-    return bool(tags.get(stage_tag(record)) == record["key"])
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

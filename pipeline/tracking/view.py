@@ -11,9 +11,10 @@ TAG = f"mlflow.sharedViewState.{NAME}"  # where MLflow keeps what its button Sha
 NOTE = "mlflow.note.content"
 ABOUT = (
     "One run a model: its params, its curves, and what every attack leaves, accuracy in %. **clean**: without attack. "
-    "**paper_attack**: under the strongest of the papers' attacks. **adaptive**: under an attacker who knows the defence. "
-    "**autoattack**: under AutoAttack. **robust**: right under every attack that was tried. Of a model that was "
-    "trained anew, the earlier run has the tag `superseded_by`. Runs of one report have the same tag `repro`."
+    "**paper_attack**: under the strongest of the papers' attacks. **adaptive**: under attacks that know the "
+    "prototypes. **autoattack**: under AutoAttack. **robust**: right under every attack that was tried. Of a model that was "
+    "trained or attacked anew, the earlier run has the tag `superseded_by`. Runs of one report have the same tag `repro`, "
+    "those of a DVC experiment its name in the tag `experiment`."
 )
 
 
@@ -29,7 +30,7 @@ def view() -> dict[str, Any]:
     bars = [_chart("BAR", name, metricKey=name, runsCountToCompare=30) for name in reversed(axes)]
     section = {"uuid": NAME, "name": "Accuracy in %", "display": True, "isReordered": True, "isGenerated": False, "columns": 2}
     columns = [f"metrics.`{name}`" for name in HEADLINE]
-    columns += ["tags.`verdict`", *(f"attributes.`{name}`" for name in ("Dataset", "Models", "Description"))]
+    columns += ["tags.`verdict`", "tags.`experiment`", *(f"attributes.`{name}`" for name in ("Dataset", "Models", "Description"))]
     return {
         "searchFilter": "metrics.robust >= 0 and tags.superseded_by IS NULL",
         "orderByKey": "metrics.`robust`",

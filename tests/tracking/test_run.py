@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from tracked import KILLED, PARAMS, SETTINGS, STAGE, attack, content, in_shared_folder, runs, train  # noqa: F401
 
-from pipeline.tracking.run import TrackedRun, reason, track
-from pipeline.tracking.store import flatten, store_uri, valid_name
+from pipeline.tracking.run import TrackedRun, reason, sync, track
+from pipeline.tracking.store import flatten, own_folder, store_uri, valid_name
 
 
 def test_training_and_results_on_the_model_are_one_run(tmp_path: Path) -> None:
@@ -62,13 +62,37 @@ def test_the_same_work_again_adds_nothing_and_gives_the_same_record() -> None:
     assert work() == work()
 
 
-def test_other_results_on_the_same_model_are_the_ones_that_the_run_shows() -> None:
-    train("results/at/0", "t3")
-    attack("results/at/0", "a3", "t3", accuracy=50.0)
-    attack("results/at/0", "b3", "t3", accuracy=40.0)
-    (found,) = runs("results/at/0")
-    assert found.data.metrics["accuracy/pgd_0.1"] == 40.0
-    assert found.data.tags["key.attack"] == "b3"
+def test_other_results_on_the_same_model_are_a_run_of_their_own_and_leave_the_earlier_one(tmp_path: Path) -> None:
+    files = train("results/at/0", "t3", below=tmp_path), attack("results/at/0", "a3", "t3", accuracy=50.0, below=tmp_path)
+    before = content(runs("results/at/0")[0])
+    for _ in range(2):
+        attack("results/at/0", "b3", "t3", accuracy=40.0)
+    new, old = runs("results/at/0")
+    assert content(new) == {
+        **before,
+        "tags": {**before["tags"], "key.attack": "b3"},
+        "history": {**before["history"], "accuracy/pgd_0.1": [(0, 40.0)]},
+    }
+    assert (new.info.run_name, new.inputs, new.outputs) == (old.info.run_name, old.inputs, old.outputs)
+    assert old.data.tags["superseded_by"] == new.info.run_id
+    assert content(old) == {**before, "tags": {**before["tags"], "superseded_by": new.info.run_id}}
+    assert [file.is_file() for file in files] == [True, True]
+    assert sync(SETTINGS, tmp_path) == 0  # both are there
+
+
+def test_other_results_that_were_killed_go_on_in_their_run() -> None:
+    train("again/pgd/0", "t23")
+    attack("again/pgd/0", "a23", "t23")
+    about: dict[str, Any] = {"model": "again/pgd/0", "key": "b23", "params": PARAMS, "tags": {"stage": "attack"}, "trained": "t23"}
+    with pytest.raises(KeyboardInterrupt), track(SETTINGS, **about, record=Path("unwritten")) as run:  # noqa: PT012
+        run.log({"accuracy/clean": 90.0})
+        raise KeyboardInterrupt
+    assert [found.info.status for found in runs("again/pgd/0")] == ["KILLED", "FINISHED"]
+    assert "superseded_by" not in runs("again/pgd/0")[1].data.tags
+    attack("again/pgd/0", "b23", "t23")
+    new, old = runs("again/pgd/0")
+    assert (new.info.status, new.data.tags["key.attack"], old.data.tags["superseded_by"]) == ("FINISHED", "b23", new.info.run_id)
+    assert {"loss", "accuracy/clean", "accuracy/pgd_0.1"} <= set(new.data.metrics)
 
 
 def test_another_training_marks_the_earlier_one_and_leaves_it() -> None:
@@ -82,6 +106,38 @@ def test_another_training_marks_the_earlier_one_and_leaves_it() -> None:
     after = content(old)
     del after["tags"]["superseded_by"]
     assert after == before
+
+
+def test_the_run_of_an_experiment_has_its_name_and_stands_beside_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    train("grid/at/0", "t24")
+    monkeypatch.setenv("DVC_EXP_NAME", "sport-lore")
+    train("grid/at/0", "t24-half")
+    monkeypatch.delenv("DVC_EXP_NAME")
+    train("grid/at/0", "t24-new")
+    new, experiment, old = runs("grid/at/0")
+    assert [run.data.tags.get("experiment") for run in (new, experiment, old)] == [None, "sport-lore", None]
+    assert [run.data.tags.get("superseded_by") for run in (new, experiment, old)] == [None, None, new.info.run_id]
+
+
+def test_a_queued_experiment_is_recorded_in_the_repository_that_it_is_a_copy_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository, copy, another = (tmp_path / name for name in ("mine", "mine/.dvc/tmp/exps/tmp1", "another"))
+    for top in (repository, copy, another):
+        (top / "profiles/short").mkdir(parents=True)
+        (top / ".dvc").mkdir(exist_ok=True)
+    for folder, root, expected in (
+        (copy, repository, repository / "mlflow"),
+        (copy / "profiles/short", repository, repository / "profiles/short/mlflow"),
+        (repository / "profiles/short", repository, repository / "profiles/short/mlflow"),
+        (another, repository, another / "mlflow"),
+    ):
+        monkeypatch.chdir(folder)
+        monkeypatch.setenv("DVC_ROOT", str(root))
+        assert own_folder() == expected
+    monkeypatch.delenv("DVC_ROOT")
+    monkeypatch.chdir(copy)
+    assert own_folder() == copy / "mlflow"
 
 
 def test_a_killed_training_goes_on_in_its_run() -> None:
