@@ -4,13 +4,18 @@ from pipeline.runtime.cli import run_stage
 
 
 def main(method: str) -> None:
-    """Prints a method of params.yaml with what it builds on, each value with the file and line that it comes from."""
+    """Prints a method of params.yaml with what it builds on, and what its names stand for in each data set of the run: each value
+    with the file and line that it comes from."""
     from pipeline.params.lookups import LOOKUPS
-    from pipeline.params.merge import explain, merged, pick
+    from pipeline.params.merge import behind_names, explain, merged, pick
     from pipeline.params.schema import load_params
 
-    pick(load_params(lookups=LOOKUPS).methods, method, "method")
-    print("\n".join(explain({method: merged()["methods"][method]})))
+    params = load_params(lookups=LOOKUPS)
+    pick(params.methods, method, "method")
+    tree = merged()
+    own = tree["methods"][method]
+    named = {name: behind_names(own, tree["datasets"][name]) for name in params.run.datasets}
+    print("\n".join(explain({"methods": {method: own}, "datasets": named})))
 
 
 if __name__ == "__main__":

@@ -512,8 +512,13 @@ def test_every_script_has_help(profile: Path, stage: str) -> None:
 
 def test_show_names_the_origin_of_each_value(profile: Path) -> None:
     shown = run(profile, sys.executable, "-m", "stages.show", "hcp").stdout
-    assert re.search(r"^    negative: 1.0   # params.yaml:\d+$", shown, flags=re.MULTILINE)
-    assert re.search(r"^    proximity: 1.0   # .+/params.yaml:\d+$", shown, flags=re.MULTILINE)
+    assert re.search(r"^      negative: 1.0   # params.yaml:\d+$", shown, flags=re.MULTILINE)
+    assert re.search(r"^      proximity: 1.0   # .+/params.yaml:\d+$", shown, flags=re.MULTILINE)
+    behind = yaml.safe_load(shown)["datasets"]["digits"]
+    training = yaml.safe_load((profile / "params.yaml").read_text())["datasets"]["digits"]["training"]
+    assert behind["training"]["epochs"] == {"train": training["epochs"]["train"]}
+    assert behind["training"]["optimizers"]["default"]["lr"] == 0.05
+    assert behind["networks"]["main"]["name"] == "small_cnn"
 
 
 def test_bad_params_stop_the_first_stage_with_all_problems(tmp_path: Path) -> None:

@@ -92,6 +92,17 @@ def plain(tree: Any) -> Any:
     return {key: plain(value) for key, value in tree.items()}
 
 
+def behind_names(method: Tree, dataset: Tree) -> Tree:
+    """What the names in a method stand for in a data set: its network, epochs and optimizer, the eps of its adversary."""
+    training = dataset["training"]
+    groups = {"networks": dataset["networks"], **{name: training[name] for name in ("epochs", "optimizers", "adversary_eps")}}
+    named = {"networks": method.get("network"), "epochs": method.get("epochs"), "optimizers": method.get("optimizer")}
+    if isinstance(adversary := method.get("adversary"), dict):
+        named["adversary_eps"] = adversary["eps"]
+    found = {group: {plain(name): groups[group][plain(name)]} for group, name in named.items() if name is not None}
+    return {"networks": found.pop("networks", {}), "training": {"batch_size": training["batch_size"], **found}}
+
+
 def explain(tree: Tree, depth: int = 0) -> list[str]:
     """Lines of YAML, each with the place that its value comes from."""
     lines = []

@@ -37,8 +37,8 @@ def store_uri(uri: str) -> str:
 
 
 def own_folder() -> Path:
-    """mlflow/ below the current folder; in the copy of the repository where DVC runs a queued experiment, and which it removes, that of
-    the repository itself."""
+    """mlflow/ below the current folder; where DVC runs a queued experiment, in a copy of the repository that it then removes,
+    that of the repository."""
     here = Path.cwd()
     top = next((folder for folder in (here, *here.parents) if (folder / ".dvc").is_dir()), here)
     repository = Path(os.environ.get("DVC_ROOT", top)).resolve()

@@ -1,5 +1,6 @@
 """What params.yaml means: bases, extends, numbers, and the form in which DVC writes it."""
 
+import difflib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,26 @@ def test_params_are_written_as_dvc_writes_them(folder: Path, tmp_path: Path) -> 
     assert copy.read_text() == text
     apply_overrides(copy, ["run.seeds=[7]"])
     assert len(set(copy.read_text().splitlines()) ^ set(text.splitlines())) <= 2
+
+
+@pytest.mark.parametrize("folder", [ROOT, *PROFILES], ids=lambda path: path.name)
+def test_with_two_plus_signs_what_is_inherited_is_changed_too(folder: Path, tmp_path: Path) -> None:
+    """`dvc exp run -S ++...`, as the documentation has it: a value of this file is changed, another added; nothing else."""
+    from dvc.utils.hydra import apply_overrides
+
+    before = (folder / "params.yaml").read_text()
+    (tmp_path / "a/b").mkdir(parents=True)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    copy = Path(shutil.copy(folder / "params.yaml", tmp_path / ("a/b" if folder != ROOT else "")))
+    for name in ("hcp", "hcp_at"):  # in the root's params.yaml the second inherits it
+        apply_overrides(copy, [f"++methods.{name}.loss.negative=0.25"])
+    changed = [line for line in difflib.ndiff(before.splitlines(), copy.read_text().splitlines()) if line[0] == "-"]
+    assert len(changed) <= 1
+    methods = plain(merged(copy))["methods"]
+    unchanged = plain(merged(folder / "params.yaml"))["methods"]
+    assert [methods[name]["loss"]["negative"] for name in ("hcp", "hcp_at", "hcp_fs", "hcp_m_p")] == [0.25, 0.25, 0.25, 0.0]
+    assert methods["pcl"] == unchanged["pcl"]
+    load_params(copy, LOOKUPS)
 
 
 @pytest.mark.parametrize("folder", PROFILES, ids=lambda path: path.name)
