@@ -49,7 +49,7 @@ def test_the_shipped_params_are_valid_and_the_ablation_differs_from_hcp_in_one_w
         (lambda p: p["methods"]["hcp"]["loss"].pop("e"), ["methods.hcp.loss.e: is missing"]),
         (
             lambda p: p["methods"]["hcp"]["loss"].update(name="hpc"),
-            ["methods.hcp.loss.name: unknown 'hpc', choose from adp, atda, center, contrastive, hcp, pcl, triplet"],
+            ["methods.hcp.loss.name: unknown 'hpc', choose from adp, atda, center, contrastive, hcp, pcl"],
         ),
         (lambda p: p["methods"]["hcp"]["loss"].update(e="high"), ["methods.hcp.loss.e", "valid number"]),
         (lambda p: p["attacks"]["bim"].update(steps=0), ["attacks.bim.steps", "greater than or equal to 1"]),
