@@ -114,17 +114,18 @@ def recipe_batches(recipe: Recipe, splits: Splits, device: torch.device) -> Call
     return partial(training_batches, images, labels, batch_size=recipe.batch_size, **recipe.augment.model_dump())
 
 
-def validation(learner: Learner, recipe: Recipe, splits: Splits) -> Callable[[], Row]:
-    """Accuracy in % on the validation split of what would be kept now. Where the best epoch of a training with an adversary is
-    kept, also under its attack on the cross entropy at the largest eps of its range, each epoch with the same draws."""
+def validation(learner: Learner, recipe: Recipe, splits: Splits) -> Callable[[bool], Row]:
+    """Accuracy in % on the validation split of what would be kept now. With an adversary also under its attack on the cross
+    entropy, in the middle of its range of eps, each time with the same draws: after the last epoch, so that one sees whether the
+    model has learnt, and where the best epoch is kept after each."""
     device = learner.generator.device
     images, labels = on_device(splits.validation, device)
     measure = partial(accuracy, replayed(learner.trained()[0], device), images, labels, batch_size=recipe.batch_size)
 
-    def validate() -> Row:
+    def validate(last: bool) -> Row:
         row = {"validation_accuracy": measure()}
-        if recipe.keep == "best" and recipe.adversary is not None:
-            choice, eps = recipe.adversary.attack, recipe.adversary.eps[1]
+        if recipe.adversary is not None and (last or recipe.keep == "best"):
+            choice, eps = recipe.adversary.attack, sum(recipe.adversary.eps) / 2
             draws = Generator(device).manual_seed(0)
             attack = partial(ATTACKS[choice.name], **choice.options)
             row["validation_robust"] = measure(attack=partial(attacked_in_parts, eps=eps, generator=draws, attack=attack))

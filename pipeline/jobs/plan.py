@@ -153,7 +153,7 @@ def training_work(recipe: Recipe, size: Size) -> Work:
         attack = attack_work(adversary.attack, size.classes)
         attacked = Work(training_gradient=attack.gradient, forward=attack.forward - 1)
         each = attacked + Work(forward=float(adversary.labels != "true"))
-        validating += (attacked + Work(forward=1)) * (recipe.keep == "best")
+        validating += (attacked + Work(forward=1)) * (1.0 if recipe.keep == "best" else 1 / epochs)
     steps = 1 + (INPUT_GRADIENT if recipe.input_gradient else 0.0)
     if recipe.awp:
         steps += AWP * sum(reached(recipe.awp.warmup, epoch, epochs) for epoch in range(epochs)) / epochs

@@ -59,12 +59,14 @@ def train_model(item: TrainItem, seed: int, tracking: Settings) -> None:
             params=used,
             on_epoch=partial(_log_epoch, run),
         )
+        row = rows[-1] if recipe.keep == "last" else best_row(rows)
+        validated = {"images": len(splits.validation.images), "robust": row.get("validation_robust")}
         if is_main():
             with atomic_path(folder / f"{seed}.csv") as curve:
                 pd.DataFrame(rows).round(6).to_csv(curve, index=False)
-            save_state(folder / f"{seed}.pt", {**learner.kept(), "params": used})
-    row = rows[-1] if recipe.keep == "last" else best_row(rows)
+            save_state(folder / f"{seed}.pt", {**learner.kept(), "params": {**used, "validation": validated}})
     seen = f"validation accuracy {row['validation_accuracy']:.2f} %"
+    seen += f", {row['validation_robust']:.2f} % under its own attack" if "validation_robust" in row else ""
     print(f"{dataset} {method} {seed}: {len(rows)} epochs, that of epoch {int(row['epoch'])} kept: {seen}")
 
 

@@ -19,7 +19,7 @@ from pipeline.reporting.published import load_published, paper_rows, published_e
 from pipeline.reporting.records import check_models, check_transfer
 from pipeline.reporting.run import Run
 from pipeline.reporting.verdict.breakdown import broken_frame, curves_frame, masking_frame
-from pipeline.reporting.verdict.outcomes import load_parts, load_verdict, second_versions
+from pipeline.reporting.verdict.outcomes import load_learnt, load_parts, load_verdict, second_versions
 from pipeline.reporting.verdict.prototypes import load_prototypes, prototypes_frame
 from pipeline.reporting.verdict.status import status_frame, summary, undefended_method, verdict_frame
 from pipeline.runtime.sums import write_sums
@@ -95,7 +95,8 @@ def write_verdict(run: Run, data: Path, metrics: Path, transfer: pd.DataFrame) -
     square = [part for part, attack in run.parts.items() if attack == "square"]
     masking = masking_frame(cells, verdict, parts, transfer, folder, datasets=run.datasets, labels=labels, square=square)
     verdicts = verdict_frame(cells, verdict, run.datasets, run.methods)
-    status = status_frame(verdicts, masking, undefended_method(run.methods), second_versions(parts))
+    learnt = load_learnt(data / "attacks", datasets=run.datasets, methods=run.methods, seeds=run.seeds)
+    status = status_frame(verdicts, masking, undefended_method(run.methods), second_versions(parts), learnt)
     verdicts.to_csv(metrics / "tables" / "verdict.csv", index=False)
     read = load_prototypes(folder, datasets=run.datasets, methods=run.methods, seeds=run.seeds)
     prototypes_frame(read, verdicts, labels).to_csv(metrics / "tables" / "prototypes.csv", index=False)

@@ -32,7 +32,7 @@ def fit(
     adversary: Adversary,
     precision: str,
     awp: Mapping[str, float] | None,
-    validate: Callable[[], Row],
+    validate: Callable[[bool], Row],
     keep: Literal["last", "best"],
     checkpoint: Path,
     params: Mapping[str, Any],
@@ -41,8 +41,9 @@ def fit(
     """Trains to `epochs` and returns one row for each. `batches(generator)` gives one epoch of `images` images. `awp`: the `gamma`
     of adversarial weight perturbation and its `warmup`, the milestone before which there is none; None for none.
 
-    `validate()` gives the columns validation_accuracy and, where the choice is by it, validation_robust of `learner.trained()`;
-    it draws nothing from the learner's generator. keep `best`: learner.kept() is the epoch that `best_row` names, else the last.
+    `validate(last)` gives the columns validation_accuracy and, where it measures it, validation_robust of `learner.trained()`,
+    after the last epoch or another one; it draws nothing from the learner's generator. keep `best`: learner.kept() is the epoch
+    that `best_row` names, else the last.
 
     After every epoch the whole state is written to `checkpoint` (with `params`, which made it); where that file exists, training
     goes on from it and ends with the same weights as if it had never stopped. `on_epoch(row, images per second)` is called for
@@ -63,7 +64,7 @@ def fit(
             gamma = awp["gamma"] if awp and reached(awp["warmup"], epoch, epochs) else 0.0
             row = run_epoch(learner, batches(learner.generator), adversary, precision, bar, gamma=gamma)
             rate = images / (time.perf_counter() - start)
-            row = {"epoch": epoch + 1, "lr": learner.optimizer.param_groups[0]["lr"], **row, **validate()}
+            row = {"epoch": epoch + 1, "lr": learner.optimizer.param_groups[0]["lr"], **row, **validate(epoch + 1 == epochs)}
             rows.append(row)
             if keep == "best" and best_row(rows) is row:
                 learner.keep_as_best()

@@ -83,11 +83,11 @@ def test_cw_is_counted_with_all_its_searches() -> None:
     ("method", "step", "gradient", "forward"),
     [
         ("softmax_fs", 200, 0, 20),
-        ("madry", 200, 2000, 20),  # 2 epochs x 100 images x 10 steps
-        ("at", 400, 2000, 20),  # clean and attacked
-        ("at_fgsm", 400, 200, 220),  # looks first what the model predicts
-        ("trades", 400, 2000, 220),
-        ("awp", 400, 2000, 20),  # one more pass
+        ("madry", 200, 2100, 30),  # 2 epochs x 100 images x 10 steps; in the end on the 10 of validation
+        ("at", 400, 2100, 30),  # clean and attacked
+        ("at_fgsm", 400, 210, 230),  # looks first what the model predicts
+        ("trades", 400, 2100, 230),
+        ("awp", 400, 2100, 30),  # one more pass
         ("input_gradient", 500, 0, 20),
         ("adp", 600, 0, 60),  # three networks
         ("ema", 200, 2200, 40),  # the best epoch is that under attack

@@ -1,13 +1,15 @@
 """What is left of a method: the join of two stages by image, and the statuses."""
 
+import json
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from pipeline.reporting.run import Dataset, Kind, Method
+from pipeline.reporting.tables import accuracy_rows
 from pipeline.reporting.verdict.breakdown import broken_frame, curves_frame
-from pipeline.reporting.verdict.outcomes import load_parts, load_verdict, second_versions, worst_case
+from pipeline.reporting.verdict.outcomes import load_learnt, load_parts, load_verdict, second_versions, worst_case
 from pipeline.reporting.verdict.status import (
     FALLS,
     GROUPS,
@@ -201,6 +203,30 @@ SOFTMAX = method("softmax_fs", clean=98, fgsm=20, pgd=3, cw=5, autoattack=0, rob
 )
 def test_status(rows: pd.DataFrame, status: str, note: str) -> None:
     assert status_of(rows, SOFTMAX, NONE) == (status, note)
+
+
+@pytest.mark.parametrize(
+    ("right", "images", "learnt"),
+    [(20.0, 50, False), (21.0, 100, True), (15.0, 100, False), (9.0, 1000, False)],  # Wilson: 11.2, 14.2, 9.3 and 7.4 % at least
+)
+def test_a_model_at_chance_under_the_attack_of_its_training_has_not_learnt(right: float, images: int, learnt: bool) -> None:
+    rows = method("madry", clean=80, fgsm=50, pgd=45, robust=40).assign(chance=11.5)
+    columns = ["dataset", "method", "seed", "accuracy", "images"]
+    own = accuracy_rows(pd.DataFrame([("d", "madry", 0, right, images)], columns=columns), ["dataset", "method"])
+    status = status_of(rows, SOFTMAX, NONE, own)
+    note = f"{right:.0f} % of validation images under the attack of its training, chance is 12 %"
+    assert status == ((HOLDS, "keeps 50 % of clean") if learnt else (UNTRAINED, note))
+    both = pd.concat([rows, method("pcl", clean=98, fgsm=47, robust=0)])
+    assert status_frame(both, NONE, None, learnt=own)["status"].tolist() == ([HOLDS, LOOKED] if learnt else [LOOKED, UNTRAINED])
+
+
+def test_what_training_has_measured_is_read_from_the_record_of_the_attacks(tmp_path: Path) -> None:
+    for name, robust in {"at/0": 40.0, "at/1": 60.0, "pcl/0": None, "pcl/1": None}.items():
+        (tmp_path / "d" / name).mkdir(parents=True)
+        record = {"params": {"validation": {"images": 200, "robust": robust}}}
+        (tmp_path / "d" / name / "run.json").write_text(json.dumps(record))
+    found = load_learnt(tmp_path, datasets=["d"], methods=["at", "pcl"], seeds=[0, 1])
+    assert found[["method", "measured", "images", "seeds"]].to_numpy().tolist() == [["at", 50.0, 200, 2]]
 
 
 def test_what_the_undefended_model_keeps_too_is_no_defence() -> None:

@@ -110,7 +110,7 @@ def fitted(checkpoint: Path, kill: bool = False) -> Found:
 
     fit(
         learner, batches=drawn, images=61, epochs=3, adversary=adversary, precision="fp32", awp=None, keep="last", params={},
-        validate=lambda: {"validation_accuracy": 0.0}, checkpoint=checkpoint, on_epoch=lambda row, rate: None,
+        validate=lambda last: {"validation_accuracy": 0.0}, checkpoint=checkpoint, on_epoch=lambda row, rate: None,
     )  # fmt: skip
     return left(learner)
 

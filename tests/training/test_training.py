@@ -97,7 +97,7 @@ def run_fit(
         adversary=attack if steps else clean_only,
         precision=precision,
         awp=None,
-        validate=lambda: {"validation_accuracy": float(network.eval().training)},  # 0, and leaves the network in eval mode
+        validate=lambda last: {"validation_accuracy": float(network.eval().training)},  # 0, and leaves the network in eval mode
         keep="last",
         checkpoint=checkpoint,
         params={"seed": 5},
@@ -184,7 +184,7 @@ def test_one_step_equals_plain_torch_sgd(digits: tuple[Tensor, Tensor], tmp_path
         adversary=clean_only,
         precision="fp32",
         awp=None,
-        validate=lambda: {"validation_accuracy": 0.0},
+        validate=lambda last: {"validation_accuracy": 0.0},
         keep="last",
         checkpoint=tmp_path / "c.pt",
         params={"seed": 5},

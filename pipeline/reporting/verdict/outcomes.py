@@ -10,6 +10,7 @@ import pandas as pd
 from pipeline.reporting.files import read_record, read_rows
 from pipeline.reporting.measurements import stage_file
 from pipeline.reporting.outcomes import attack_file, summarise
+from pipeline.reporting.tables import accuracy_rows
 
 AUTOATTACK, AUTOATTACK_L2, ADAPTIVE_SUITE, ROBUST = "autoattack", "autoattack_l2", "adaptive", "robust"
 STEPS, UNBOUNDED = "steps/", "unbounded"
@@ -97,6 +98,17 @@ def second_versions(parts: pd.DataFrame) -> dict[tuple[str, str], str]:
     """parts: `load_parts` -> by (data set, method) the second version of AutoAttack, of those that it attacked."""
     rows = parts[parts["attack"].str.count("/") == 2]
     return {(dataset, method): attack.split("/")[1] for dataset, method, attack in rows[["dataset", "method", "attack"]].to_numpy()}
+
+
+def load_learnt(folder: Path, *, datasets: Iterable[str], methods: Iterable[str], seeds: list[int]) -> pd.DataFrame:
+    """folder: data/attacks, where the record of the attacks says what training has measured -> a row per data set and method that
+    was trained on adversarial examples: accuracy on validation images under that attack, as `accuracy_rows`."""
+    rows = []
+    for dataset, method, seed in product(datasets, methods, seeds):
+        about = read_record(attack_file(folder, dataset, method, seed, "run.json")).get("params", {}).get("validation", {})
+        if about.get("robust") is not None:
+            rows.append((dataset, method, seed, float(about["robust"]), int(about["images"])))
+    return accuracy_rows(pd.DataFrame(rows, columns=["dataset", "method", "seed", "accuracy", "images"]), ["dataset", "method"])
 
 
 def load_checks(folder: Path, dataset: str, method: str, seed: int) -> dict[str, float]:

@@ -30,7 +30,7 @@ STATUSES = {  # above, by the 95 % interval: chance and the undefended model
     MASKED: "what is left would hold, but the gradients look masked: an upper bound that no attack here could lower",
     LOOKED: "above chance and the undefended model under an attack of the papers, not in the worst case",
     FALLS: "no better than chance or the undefended model, and no attack of the papers made it look so",
-    UNTRAINED: "at chance without any attack",
+    UNTRAINED: "at chance without any attack, or on validation images under the attack that it was trained with",
 }
 
 NEXT = {
@@ -117,14 +117,18 @@ def _above(row: pd.Series, undefended: pd.DataFrame) -> bool:
     return bool(interval(row)[0] > max([row["chance"], *([] if other is None else [interval(other)[1]])]))
 
 
-def status_of(rows: pd.DataFrame, undefended: pd.DataFrame, signs: pd.DataFrame) -> Status:
+def status_of(rows: pd.DataFrame, undefended: pd.DataFrame, signs: pd.DataFrame, learnt: pd.DataFrame | None = None) -> Status:
     """rows: one method's; undefended: those of the undefended model of the same data set, or none; signs: the method's rows of
-    `masking_frame`. Better means that the 95 % intervals, with the spread over the seeds, lie apart."""
+    `masking_frame`; learnt: its row of `load_learnt`, if any. Better means that the 95 % intervals, with the spread over the seeds,
+    lie apart."""
     clean, robust = row_of(rows, "clean"), row_of(rows, ROBUST)
     if clean is None or robust is None:
         raise ValueError(f"{rows['label'].iloc[0]} has no clean or no robust accuracy; run `dvc repro`")
     if interval(clean)[0] <= clean["chance"]:
         return Status(UNTRAINED, f"{clean['measured']:.0f} % without any attack, chance is {clean['chance']:.0f} %")
+    if learnt is not None and len(learnt) and interval(learnt.iloc[0])[0] <= clean["chance"]:
+        shown = f"{learnt['measured'].iloc[0]:.0f} % of validation images under the attack of its training"
+        return Status(UNTRAINED, f"{shown}, chance is {clean['chance']:.0f} %")
     strongest = papers_attack(rows)
     if _above(robust, undefended) and (strongest is None or robust["measured"] >= MUST_STAY * strongest["measured"]):
         return _held(100 * robust["measured"] / clean["measured"], signs)
@@ -153,15 +157,18 @@ def status_frame(
     masking: pd.DataFrame,
     undefended: str | None,
     confirmed: Mapping[tuple[str, str], str] | None = None,
+    learnt: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """verdicts: `verdict_frame`; masking: `masking_frame`; undefended: `undefended_method`; confirmed: `second_versions`. A row per
-    data set and method, by status and then by what is left in the worst case: dataset, group, method, label, status, note, flags
-    (how many checks warn), confirmed (the second version of AutoAttack that attacked it, or empty), robust."""
+    """verdicts: `verdict_frame`; masking: `masking_frame`; undefended: `undefended_method`; confirmed: `second_versions`; learnt:
+    `load_learnt`. A row per data set and method, by status and then by what is left in the worst case: dataset, group, method,
+    label, status, note, flags (how many checks warn), confirmed (the second version of AutoAttack that attacked it, or empty),
+    robust."""
     lines = []
     for (dataset, method), rows in verdicts.groupby(["dataset", "method"], sort=False):
         compared = verdicts[(verdicts["dataset"] == dataset) & (verdicts["method"] == undefended)]
         signs = masking[(masking["dataset"] == dataset) & (masking["method"] == method)]
-        status, note = status_of(rows, compared, signs)
+        own = None if learnt is None else learnt[(learnt["dataset"] == dataset) & (learnt["method"] == method)]
+        status, note = status_of(rows, compared, signs, own)
         kept = rows.loc[rows["attack"] == ROBUST, "measured"].iloc[0]
         second = (confirmed or {}).get((str(dataset), str(method)), "")
         flags = signs.loc[~signs["passed"], "check"].nunique()
