@@ -270,7 +270,7 @@ def report(rows: pd.DataFrame) -> Report:
         "images that are broken early need not make all of them. None for AutoAttack: its steps hang on what falls when.",
         f"The libraries run in fp32; ours in bf16 where a row has {OURS_FP32} too, else in fp32. All are judged in fp32.",
         "small_cnn: the models of make repro, settings in full, threads and precision as params.yaml has them.",
-        "What the last run, whose conditions are below, was not asked for stands as an earlier one found it.",
+        "What the last run, whose conditions are below, did not include stands as an earlier one found it.",
     ]
     return Report("attacks", "Attacks beside foolbox, ART and torchattacks", rows, {"": table}, notes, targets)
 

@@ -195,7 +195,7 @@ def eval_mode(model: nn.Module, images: Tensor, *, training: bool) -> Finding:
         alone, together = torch.cat([model(x) for x in images.split(max(1, len(images) // 8))]), model(images)
         again = model(images)
     if stuck:
-        return Finding("eval mode", "note", f"{', '.join(stuck[:3])} stays in train mode whatever is asked for.")
+        return Finding("eval mode", "note", f"{', '.join(stuck[:3])} stays in train mode after model.eval().")
     spread = (together.amax(1) - together.amin(1)).clamp(min=1e-12)
     noise, apart = ((other - together).abs().amax(1) / spread for other in (again, alone))
     if (apart > ROUNDING + 3 * noise.max()).any():

@@ -73,7 +73,7 @@ class Logarithm(nn.Module):
 
 
 def made_on(other: nn.Module, attack: Attack) -> Attack:
-    """The attack on `other`, whatever model it is asked for: a view of that model, or another one, whose images are shown to it."""
+    """The attack on `other`, whatever model it is given: a view of that model, or another one, whose images are shown to it."""
 
     def run(_: nn.Module, x: Tensor, y: Tensor, eps: float, **options: object) -> Tensor:
         return attack(other, x, y, eps, **options)
@@ -82,7 +82,7 @@ def made_on(other: nn.Module, attack: Attack) -> Attack:
 
 
 def on_view(view: type[Logarithm], attack: Attack) -> Attack:
-    """The attack on a view of the model that it is asked for."""
+    """The attack on a view of the model that it is given."""
 
     def run(model: nn.Module, x: Tensor, y: Tensor, eps: float, **options: object) -> Tensor:
         return attack(view(model), x, y, eps, **options)

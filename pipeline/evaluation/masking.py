@@ -27,7 +27,7 @@ def masking_numbers(
 ) -> dict[str, float]:
     """images: (N, C, H, W) in [0, 1], labels: (N,) -> `images`, N, and % of them: `zero_gradient`, `flat_gradient`,
     `random_forward`, `probabilities` and `log_probabilities` as the functions below, and what is right under l-inf PGD from one
-    random point on `cross_entropy` and on cross entropy of `rescaled` logits. The ranks do batches by turns."""
+    random point on `cross_entropy` and on cross entropy of `rescaled` logits. The ranks share out the batches."""
     xs, ys = images.split(batch_size), labels.split(batch_size)
 
     def work(number: int) -> tuple[Tensor, ...]:

@@ -47,7 +47,7 @@ def attack_model(item: AttackItem, seed: int, tracking: Settings) -> None:
         tracking,
         model=f"{dataset}/{method}/{seed}",
         key=key,
-        params=made_with,
+        params={**made_with, "attack": item.model_dump(mode="json", exclude={"code"})},
         tags={"dataset": dataset, "method": method, "seed": str(seed), "stage": "attack"},
         record=folder / "run.json",
         trained=made_with["key"],

@@ -26,7 +26,7 @@ from pipeline.runtime.device import set_up_device
 from pipeline.runtime.distributed import check_same
 
 ON_TRAIN = 500  # training images that class means are taken over
-IMAGES = 1000  # that are attacked, unless another number is asked for
+IMAGES = 1000  # that are attacked, unless another number is given
 
 
 class Evaluation(NamedTuple):

@@ -1,4 +1,4 @@
-"""The second half of stage attack: AutoAttack, an attacker who knows the defence, and signs of masked gradients, on one model."""
+"""The second half of stage attack: AutoAttack, adaptive attacks, and signs of masked gradients, on one model."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -103,8 +103,7 @@ class Store:
                 return None
             free = [run for run in found if tag not in run.data.tags]
             stored = StoredRun(self, record, free[0] if free else self._new_run(record, source, when), when)
-            if record["trained"] is None or not found:
-                stored.add_params()
+            stored.add_params()
             if found and not free:
                 stored.copy_training(found[0])
             return stored
@@ -149,10 +148,12 @@ class StoredRun:
         self._add_params({name: value for name, value in flat.items() if name not in self.run.data.params})
 
     def copy_training(self, other: Any) -> None:
-        """Of a run on the same model, all that its training has recorded; what attacks have is named accuracy/..., check/..."""
+        """Of a run on the same model, all that its training has recorded. What attacks have is named attack.*, accuracy/..., check/..."""
         from mlflow.entities import LoggedModelOutput, RunTag
 
-        self._add_params(other.data.params)
+        there = {valid_name(name) for name in flatten(self.record["params"])}
+        own = {name: value for name, value in other.data.params.items() if name not in there and not name.startswith("attack.")}
+        self._add_params(own)
         for name in other.data.metrics:
             if "/" not in name and name not in HEADLINE:
                 points = self.client.get_metric_history(other.info.run_id, name)

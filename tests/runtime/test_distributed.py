@@ -264,7 +264,7 @@ def test_a_killed_run_goes_on_by_any_number_of_ranks(ranks: list[dict[str, Found
         torch.testing.assert_close(by_one[name], value, rtol=1e-5, atol=1e-6)
 
 
-def test_work_is_shared_out_by_turns(ranks: list[dict[str, Found]]) -> None:
+def test_work_is_shared_out_over_the_ranks(ranks: list[dict[str, Found]]) -> None:
     first, other = (found["turns [3, 3, 3, 2]"] for found in ranks)
     assert first["done"].tolist() == [0, 2]
     assert other["done"].tolist() == [1, 3]

@@ -28,7 +28,8 @@ def test_training_and_results_on_the_model_are_one_run(tmp_path: Path) -> None:
     (found,) = runs("one/at/0")
     assert found.info.run_name == "one/at/0"
     kept = content(found)
-    assert kept["params"] == {"method.loss.e": "0.001", "method.loss.layers": "['fc']", "seed": "0", "long": "x" * 6000}
+    own = {"method.loss.e": "0.001", "method.loss.layers": "['fc']", "seed": "0", "long": "x" * 6000}
+    assert kept["params"] == {**own, "attack.pgd.steps": "10"}
     keys = {"key": "t1", "key.train": "t1", "key.card": "t1b", "key.attack": "a1"}
     assert kept["tags"] == {"model": "one/at/0", "dataset": "digits", **keys}
     assert kept["history"] == {
@@ -66,10 +67,11 @@ def test_other_results_on_the_same_model_are_a_run_of_their_own_and_leave_the_ea
     files = train("results/at/0", "t3", below=tmp_path), attack("results/at/0", "a3", "t3", accuracy=50.0, below=tmp_path)
     before = content(runs("results/at/0")[0])
     for _ in range(2):
-        attack("results/at/0", "b3", "t3", accuracy=40.0)
+        attack("results/at/0", "b3", "t3", accuracy=40.0, steps=20)
     new, old = runs("results/at/0")
     assert content(new) == {
         **before,
+        "params": {**before["params"], "attack.pgd.steps": "20"},
         "tags": {**before["tags"], "key.attack": "b3"},
         "history": {**before["history"], "accuracy/pgd_0.1": [(0, 40.0)]},
     }
@@ -169,11 +171,11 @@ def test_work_that_raises_is_marked_failed_and_goes_on_later(tmp_path: Path) -> 
 def test_results_on_a_model_whose_training_is_not_in_the_store_make_its_run() -> None:
     attack("later/at/0", "a5", "t5")
     (found,) = runs("later/at/0")
-    assert (found.data.tags["key"], found.data.params, found.info.status) == ("t5", {"eps": "0.1"}, "FINISHED")
+    assert (found.data.tags["key"], found.data.params, found.info.status) == ("t5", {"attack.pgd.steps": "10"}, "FINISHED")
     train("later/at/0", "t5")
     (found,) = runs("later/at/0")
     assert set(found.data.metrics) == {"accuracy/pgd_0.1", "loss", "hcp.gap", "validation_accuracy", "images_per_second"}
-    assert {name: found.data.params[name] for name in ("eps", "seed")} == {"eps": "0.1", "seed": "0"}
+    assert {name: found.data.params[name] for name in ("attack.pgd.steps", "seed")} == {"attack.pgd.steps": "10", "seed": "0"}
 
 
 def test_the_commit_and_the_script_are_tags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,10 +50,11 @@ def train(model: str, key: str, *, below: Path = Path(), epochs: int = 3, settin
     return record
 
 
-def attack(model: str, key: str, trained: str, *, accuracy: float = 50.0, below: Path = Path()) -> Path:
+def attack(model: str, key: str, trained: str, *, accuracy: float = 50.0, steps: int = 10, below: Path = Path()) -> Path:
     record = below / "data/verdict" / model / "run.json"
+    params = {"attack": {"pgd": {"steps": steps}}}
     tags = {"dataset": "digits", "stage": "attack"}
-    with track(SETTINGS, model=model, key=key, params={"eps": 0.1}, tags=tags, record=record, trained=trained) as run:
+    with track(SETTINGS, model=model, key=key, params=params, tags=tags, record=record, trained=trained) as run:
         run.log({"accuracy/pgd_0.1": accuracy})
     return record
 

@@ -127,8 +127,8 @@ def status_of(rows: pd.DataFrame, undefended: pd.DataFrame, signs: pd.DataFrame,
     if interval(clean)[0] <= clean["chance"]:
         return Status(UNTRAINED, f"{clean['measured']:.0f} % without any attack, chance is {clean['chance']:.0f} %")
     if learnt is not None and len(learnt) and interval(learnt.iloc[0])[0] <= clean["chance"]:
-        shown = f"{learnt['measured'].iloc[0]:.0f} % of validation images under the attack of its training"
-        return Status(UNTRAINED, f"{shown}, chance is {clean['chance']:.0f} %")
+        own = f"{learnt['measured'].iloc[0]:.0f} % of validation images under the attack of its training"
+        return Status(UNTRAINED, f"{own}, chance is {clean['chance']:.0f} %")
     strongest = papers_attack(rows)
     if _above(robust, undefended) and (strongest is None or robust["measured"] >= MUST_STAY * strongest["measured"]):
         return _held(100 * robust["measured"] / clean["measured"], signs)
