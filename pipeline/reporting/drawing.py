@@ -1,5 +1,8 @@
 """What several figures are drawn with. Agg only, and the same input gives the same bytes."""
 
+import sys
+from collections.abc import Mapping
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 
@@ -8,14 +11,18 @@ from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from PIL import Image
 from sklearn.decomposition import PCA
+
+from pipeline.reporting.run import Run
 
 # Paul Tol's muted scheme, safe for colour-blind readers; markers tell classes apart without colour
 COLOURS = ("#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77", "#CC6677", "#882255", "#AA4499", "#777777")
 rcParams["text.parse_math"] = False  # a $ in a label is a $
 MARKERS = "osD^vP*X<>"
 DRAWN = 2000  # points of a scatter plot; PCA is fitted on all
+NAMED = 3  # names in a warning
 
 
 def save(figure: Figure, path: Path, *, dpi: int = 150, colours: int = 256, tight: bool = True) -> None:
@@ -34,6 +41,28 @@ def text_figure(text: str) -> Figure:
     figure = Figure(figsize=(4.3, 3.5))
     figure.text(0.5, 0.5, text, ha="center", va="center", wrap=True)
     return figure
+
+
+def drawable(names: Mapping[str, str]) -> dict[str, str]:
+    """names: by what is drawn in place of one with letters that the figures' font lacks, of which a warning tells once."""
+    fonts = (get_font(findfont(FontProperties(family=[family]))) for family in rcParams["font.family"])
+    known = {ord("\n")}.union(*(font.get_charmap() for font in fonts))
+    undrawn = [instead for instead, name in names.items() if not known.issuperset(map(ord, name))]
+    if undrawn:
+        more = f" and {len(undrawn) - NAMED} more" if len(undrawn) > NAMED else ""
+        _warn_once(", ".join(f"{instead} for {names[instead]!r}" for instead in undrawn[:NAMED]) + more)
+    return {**names, **{instead: instead for instead in undrawn}}
+
+
+@cache
+def _warn_once(replaced: str) -> None:
+    print(f"warning: figures show {replaced}: matplotlib's font (font.family) lacks letters of these names", file=sys.stderr)
+
+
+def as_drawn(run: Run) -> Run:
+    """The run with labels that can be drawn: of the others the method's key."""
+    labels = drawable(run.labels)
+    return run._replace(methods={name: method._replace(label=labels[name]) for name, method in run.methods.items()})
 
 
 def class_legend(ax: Axes) -> None:

@@ -10,7 +10,7 @@ from made_run import made_item, make_run, run_stage
 from matplotlib.figure import Figure
 from PIL import Image
 
-from pipeline.reporting.drawing import save
+from pipeline.reporting.drawing import drawable, save
 from pipeline.reporting.files import read_table
 from pipeline.reporting.markdown import markdown_table, markdown_text
 from pipeline.reporting.page.html import Page
@@ -24,6 +24,7 @@ LABELS = {
     "pcl": r"*a* **b** `c` ~~d~~ __e__ \f \* a_b_c",
     "hcp_at": r"$\frac$ costs $5",
     "pcl_deep": "NA",
+    **{"hcp_fs": "猫", "pcl_at_pgd": "犬", "triplet": "猫と犬"},  # which the figures' font lacks
 }
 
 
@@ -32,10 +33,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place, item = tmp_path_factory.mktemp("odd"), made_item()
     for method, label in LABELS.items():
         item["methods"][method]["label"] = label
+    item["planes"].append("pcl_at_pgd")
     make_run(place, 60, item)
     for stage in ("tables", "figures", "cards", "report"):
         done = run_stage(stage, place)
         assert done.returncode == 0, done.stderr
+        (place / f"{stage}.stderr").write_text(done.stderr)
     return place
 
 
@@ -114,6 +117,26 @@ def test_a_formula_that_is_none_is_drawn_as_text(tmp_path: Path) -> None:
         figure.subplots().set_title(title)
         save(figure, tmp_path / f"{name}.png")
     assert (tmp_path / "formula.png").stat().st_size > (tmp_path / "plain.png").stat().st_size
+
+
+def test_names_that_cannot_be_drawn_are_replaced_in_figures_and_one_line_says_so(folder: Path) -> None:
+    """Without it matplotlib draws a box for each such letter, and warns of each."""
+    line = (
+        "warning: figures show hcp_fs for '猫', pcl_at_pgd for '犬', triplet for '猫と犬': "
+        "matplotlib's font (font.family) lacks letters of these names"
+    )
+    assert (folder / "figures.stderr").read_text().splitlines() == [line]
+    assert not (folder / "cards.stderr").read_text()
+
+
+def test_what_is_drawn_in_place_of_a_name(capsys: pytest.CaptureFixture[str]) -> None:
+    names = {"at": "AT → 8/255…\nÖ", "hcp": "犬と"}
+    assert drawable(names) == names | {"hcp": "hcp"}
+    assert drawable({f"no. {place}": "猫" * place for place in range(1, 10)}) == {f"no. {n}": f"no. {n}" for n in range(1, 10)}
+    drawable(names)
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "warning: figures show hcp for '犬と': matplotlib's font (font.family) lacks letters of these names"
+    assert "no. 1 for '猫', no. 2 for '猫猫', no. 3 for '猫猫猫' and 6 more: " in second
 
 
 def test_params_do_not_end_the_block_that_they_stand_in(folder: Path) -> None:

@@ -24,7 +24,7 @@ from pipeline.params.schema import load_params
 from pipeline.reporting.page import provenance
 from pipeline.reporting.page.html import Page
 from pipeline.reporting.run import run_from
-from pipeline.reporting.verdict.cards import LONGEST, TEXT, WIDTH, Examples, brief, card_figure, load_card, montage
+from pipeline.reporting.verdict.cards import LONGEST, TEXT, WIDTH, Examples, brief, card_figure, load_card, load_examples, montage
 from pipeline.reporting.verdict.lines import SYMBOLS, Verdict, attack_name, verdict_markdown, verdicts
 from pipeline.runtime import cli
 
@@ -349,6 +349,17 @@ def test_montage_shows_image_perturbation_and_adversarial_image() -> None:
 def test_a_class_name_fits_above_its_example() -> None:
     assert [brief(name) for name in ("Sneaker", "Ankle boot", "automobile")] == ["Sneaker", "Ankle b…", "automob…"]
     assert len(brief("T - shirt / top")) == LONGEST
+
+
+def test_a_class_whose_name_cannot_be_drawn_is_shown_by_its_number(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_verdict(tmp_path / "digits/hcp/0", 60, clean=58, standing=[5, 4, 4, 3], eps=0.15, examples=1)
+    path = tmp_path / "digits/hcp/0/examples.npz"
+    with np.load(path) as arrays:
+        np.savez(path, **{**arrays, "classes": np.array([*"01234", "猫", "犬", *"789"])})
+    for _ in range(2):
+        shown = load_examples(tmp_path, dataset="digits", method="hcp", seed=0)
+        assert (shown.label, shown.prediction) == (["no. 5"], ["no. 6"])
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 @pytest.mark.parametrize("examples", [0, 1, 6])

@@ -10,7 +10,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.transforms import ScaledTranslation
 from scikit_posthocs import critical_difference_diagram
 
-from pipeline.reporting.drawing import COLOURS, features_panel, save, text_figure
+from pipeline.reporting.drawing import COLOURS, as_drawn, features_panel, save, text_figure
 from pipeline.reporting.hcp.statistics_text import mean_ranks, p_matrix, read_statistics, reason, scalar
 from pipeline.reporting.hcp.tables import METHODS
 from pipeline.reporting.outcomes import in_order, load_features, load_noise
@@ -23,6 +23,7 @@ HCP_LOSS = ("hcp", "hcp_fs", "hcp_m_p", "hcp_m_np", "hcp_p_np", "hcp_at")
 
 def save_hcp_figures(run: Run, attacks: Path, tables: Path, out: Path) -> None:
     """hcp_figure2.png, hcp_figure3.png and hcp_critical_difference.png in `out`."""
+    run = as_drawn(run)
     paper = paper_rows(run, "hcp")
     keyed = {key: method for method, key in paper.keys.items() if key}
     methods = in_order(paper.keys, [keyed[key] for key in METHODS if key in keyed])

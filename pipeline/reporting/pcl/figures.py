@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipeline.reporting.drawing import save
+from pipeline.reporting.drawing import as_drawn, save
 from pipeline.reporting.files import read_table
 from pipeline.reporting.markdown import attack_text
 from pipeline.reporting.measurements import load_planes
@@ -26,13 +26,15 @@ ATTACK_STYLES = {  # colour, marker, line
 
 def save_pcl_figures(run: Run, data: Path, tables: Path, out: Path) -> None:
     """pcl_figure1.png and 4 to 7 in `out`. data: the folder of attacks/ and planes/."""
+    run = as_drawn(run)
     attacks, labels, paper = data / "attacks", run.labels, paper_rows(run, "pcl")
     planes = load_planes(data / "planes", datasets=run.datasets, methods=run.planes)
     save(attacked_figure(planes, labels), out / "pcl_figure1.png")
     save(tsne_figure(loss_rows(attacks, run.datasets, paper, run.seeds[0])), out / "pcl_figure4.png")
     save(tsne_figure(depth_rows(attacks, run.datasets, paper, run.seeds[0])), out / "pcl_figure5.png")
     save(progress_figure(planes, labels), out / "pcl_figure6.png")
-    save(sweep_figure(read_table(tables / "pcl_figure7.csv")), out / "pcl_figure7.png")
+    sweep = read_table(tables / "pcl_figure7.csv")
+    save(sweep_figure(sweep.assign(label=sweep["method"].map(labels))), out / "pcl_figure7.png")
 
 
 def sweep_figure(sweep: pd.DataFrame) -> Figure:

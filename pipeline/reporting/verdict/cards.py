@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from threadpoolctl import threadpool_limits
 
-from pipeline.reporting.drawing import COLOURS, features_panel, save
+from pipeline.reporting.drawing import COLOURS, drawable, features_panel, save
 from pipeline.reporting.files import damaged, read_arrays, read_table
 from pipeline.reporting.outcomes import ADAPTIVE, in_order, load_layers, load_noise
 from pipeline.reporting.run import Run
@@ -57,7 +57,7 @@ def load_examples(folder: Path, *, dataset: str, method: str, seed: int) -> Exam
     shown = ("clean", "adversarial", "label", "prediction", "confidence", "attack")
     if lacking := {*shown, "classes"} - set(arrays):
         raise damaged(path, ValueError(f"it lacks {min(lacking)}"))
-    classes = [str(name) for name in arrays["classes"]]
+    classes = [*drawable({f"no. {place}": str(name) for place, name in enumerate(arrays["classes"])}).values()]
     first = {name: arrays[name][:SHOWN] for name in shown}
     label, prediction = ([classes[i] for i in first[name]] for name in ("label", "prediction"))
     return Examples(first["clean"], first["adversarial"], label, prediction, first["confidence"], [str(a) for a in first["attack"]])

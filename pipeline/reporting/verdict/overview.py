@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipeline.reporting.drawing import COLOURS, save, text_figure
+from pipeline.reporting.drawing import COLOURS, as_drawn, save, text_figure
 from pipeline.reporting.files import read_table
 from pipeline.reporting.outcomes import LINF
 from pipeline.reporting.published import load_published
@@ -21,6 +21,7 @@ TABLES = {"hcp": ("2", "4"), "pcl": ("3",)}
 def save_overview(run: Run, tables: Path, out: Path) -> None:
     """out/overview.png: a panel a data set, its methods by what AutoAttack leaves. tables: the folder of verdict.csv."""
     verdicts, published = read_table(tables / "verdict.csv"), strongest_published(load_published())
+    verdicts = verdicts.assign(label=verdicts["method"].map(as_drawn(run).labels))
     rows = overview_table(verdicts, published, {name: method.published or "" for name, method in run.methods.items()})
     save(overview_figure(rows, {name: own.headline_eps for name, own in run.datasets.items()}), out / "overview.png")
 
