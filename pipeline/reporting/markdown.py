@@ -104,7 +104,7 @@ def schedule_text(epochs: dict[str, dict[str, int]], paper: dict[str, dict[str, 
     does not have, its shortest schedule counts."""
     shared: dict[str, list[str]] = {}
     for dataset, named in epochs.items():
-        shared.setdefault(", ".join(f"{named[name]} {name}" for name in paper if name in named), []).append(dataset)
+        shared.setdefault(", ".join(f"{length} {name}" for name, length in named.items()), []).append(dataset)
     ours = "; ".join(f"{text} ({', '.join(datasets)})" for text, datasets in shared.items())
     theirs = ", ".join(f"{_lengths(lengths)} {name}" for name, lengths in paper.items())
     full = all(

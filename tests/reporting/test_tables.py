@@ -222,8 +222,10 @@ def test_hcp_tables_leave_out_what_belongs_to_the_other_paper(attacks: Path) -> 
 def test_schedule_names_equal_lengths_once_and_says_when_reduced() -> None:
     paper = published_epochs(load_published(), "hcp")
     assert paper == {"pretrain": {"all": 200}, "train": {"all": 400}}
-    short = schedule_text({"a": {"pretrain": 20, "train": 40}, "b": {"pretrain": 20, "train": 40, "other": 1}}, paper)
-    assert "20 pretrain, 40 train (a, b); the paper 200 pretrain, 400 train: reduced" in short
+    same, more = {"pretrain": 20, "train": 40}, {"pretrain": 20, "train": 40, "mixed": 9}
+    short = schedule_text({"a": same, "b": more, "c": dict(same)}, paper)
+    ours = "20 pretrain, 40 train (a, c); 20 pretrain, 40 train, 9 mixed (b)"
+    assert f"Epochs: {ours}; the paper 200 pretrain, 400 train: reduced" in short
     assert "the paper's length" in schedule_text({"a": {"pretrain": 200, "train": 400}}, paper)
 
 
