@@ -16,7 +16,7 @@ def main() -> None:
 
 def texts(root: Path) -> dict[Path, str]:
     from pipeline.jobs.changes import single_changes
-    from pipeline.jobs.full_runs import load_runs, needs, read_speeds, reduced_sets, training_texts
+    from pipeline.jobs.full_runs import load_runs, needs, read_speeds, reduced_sets, source_texts, training_texts
     from pipeline.params.resolve import describe
     from pipeline.reporting.coverage import SEEDS, Measured, coverage_markdown
     from pipeline.reporting.published import load_published, schedules
@@ -27,8 +27,8 @@ def texts(root: Path) -> dict[Path, str]:
     papers, speeds = schedules(published), read_speeds(machine)
     runs = []
     for name, own in params.items():
-        metrics, reduced = (root / name).parent / "metrics", reduced_sets(own, papers)
-        runs.append(Measured(name, metrics, run_from(describe(own)), training_texts(own), single_changes(own), reduced))
+        words = training_texts(own), source_texts(own), single_changes(own)
+        runs.append(Measured(name, (root / name).parent / "metrics", run_from(describe(own)), *words, reduced_sets(own, papers)))
     rest, many = ({paper: needs(params[f"profiles/{paper}/params.yaml"], speeds, n) for paper in papers} for n in (1, SEEDS))
     return {
         root / "metrics/coverage.md": coverage_markdown(published, runs, rest, many, machine.name),

@@ -66,6 +66,18 @@ def _training_text(params: Params, dataset: str) -> str:
     return ", ".join([f"{own.networks['main'].name}, batches of {own.training.batch_size}", *names])
 
 
+def source_texts(params: Params) -> dict[str, str]:
+    """By data set the networks, in words, whose images are shown to the others."""
+    return {dataset: _source_text(params, dataset) for dataset in params.run.datasets}
+
+
+def _source_text(params: Params, dataset: str) -> str:
+    networks = [recipe(params, dataset, source).network for source in params.transfer.sources]
+    widths = [f" of width {network.options['width']}" if "width" in network.options else "" for network in networks]
+    names = [network.name + width for network, width in zip(networks, widths, strict=True)]
+    return ", ".join(dict.fromkeys(names)) or "-"
+
+
 def _steps(options: Mapping[str, Any]) -> str:
     return f" of {options['steps']} steps" if "steps" in options else ""
 

@@ -16,7 +16,7 @@ from pipeline.reporting.published import pcl_published
 from pipeline.reporting.verdict.status import GROUPS
 
 FEATURES = ("center", "pcl", "pcl_deep", "hcp", "hcp_fs")  # published keys of the losses on features without an adversary
-BLACK_BOX = "from vgg "  # before the attacks of pcl table 3 that are made on VGG-19, and its clean accuracy
+BLACK_BOX = "from vgg "  # before the attacks of pcl table 3 that are made on another network, and its clean accuracy
 
 
 class Place(NamedTuple):
@@ -118,8 +118,8 @@ def rows_of(dataset: str, verdict: pd.DataFrame, pcl: pd.DataFrame, keys: Mappin
     return rows.assign(key=[keys.get(method, method) for method in rows["method"]])
 
 
-def answer(claim: Claim, rows: pd.DataFrame, printed: pd.DataFrame) -> Answer:
-    """rows: `rows_of` one data set; printed: `figures`."""
+def answer(claim: Claim, rows: pd.DataFrame, printed: pd.DataFrame, source: str) -> Answer:
+    """rows: `rows_of` one data set; printed: `figures`; source: the network of BLACK_BOX here."""
     values = {place: cell(rows[rows["key"] == place.key], place.attack) for pair in claim.pairs for place in pair}
     judge = adaptive_verdict if claim.informed else order
     verdicts = {pair: judge(values[pair[0]], values[pair[1]], claim.margin) for pair in claim.pairs}
@@ -128,17 +128,17 @@ def answer(claim: Claim, rows: pd.DataFrame, printed: pd.DataFrame) -> Answer:
     labels = dict(zip(rows["key"], rows["label"], strict=True))
     by_attack: dict[str, list[str]] = {}
     for place in dict.fromkeys(place for pair in known for place in pair):
-        by_attack.setdefault(attack_name(place.attack), []).append(value_text(labels[place.key], values[place]))
+        by_attack.setdefault(attack_name(place.attack, source), []).append(value_text(labels[place.key], values[place]))
     measured = "<br>".join(f"{attack}: {', '.join(found)}" for attack, found in by_attack.items())
     keys = dict.fromkeys(place.key for pair in known for place in pair)
     verdict = combined([*known.values()]) + count
     return Answer(claim.text, source_text(claim, printed), verdict, measured, left_text(keys, rows, labels))
 
 
-def attack_name(attack: str) -> str:
+def attack_name(attack: str, source: str) -> str:
     name = attack.removeprefix(BLACK_BOX)
     text = name if name == "clean" else attack_text(name)
-    return text if name in (attack, "clean") else f"{text} from VGG-19"
+    return text if name in (attack, "clean") else f"{text} from {source}"
 
 
 def value_text(label: str, value: Value | None) -> str:
@@ -175,10 +175,11 @@ def answers(
     status: pd.DataFrame,
     pcl: pd.DataFrame,
     keys: Mapping[str, str],
+    source: str,
 ) -> list[Answer]:
     """Claims that concern no method of the run are left out. verdict, status, pcl: verdict.csv, verdict_status.csv, pcl.csv; keys:
-    published ones by method."""
+    published ones by method; source: the network that makes images for the others."""
     rows, printed = rows_of(dataset, verdict, pcl, keys), figures(published)
-    found = [answer(claim, rows, printed) for claim in claims(published)]
+    found = [answer(claim, rows, printed, source) for claim in claims(published)]
     found.append(unmasked(status[status["dataset"] == dataset], rows))
     return [one for one in found if one.verdict != MISSING]

@@ -32,13 +32,14 @@ STATUSES = {  # in the order of the columns
 
 class Measured(NamedTuple):
     """A run by its params.yaml; its tables are in metrics/tables once it has been run. By data set, training: what it trains with;
-    changes: (method, another one, in which entry their recipes differ). reduced: (paper, data set) of which it has fewer images or
-    epochs than the paper."""
+    sources: the networks whose images are shown to the others; changes: (method, another one, in which entry their recipes differ).
+    reduced: (paper, data set) of which it has fewer images or epochs than the paper."""
 
     name: str
     metrics: Path
     run: Run
     training: dict[str, str]
+    sources: dict[str, str]
     changes: Mapping[str, Sequence[tuple[str, str, str]]]
     reduced: set[tuple[str, str]]
 

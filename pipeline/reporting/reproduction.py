@@ -9,7 +9,8 @@ from pipeline.reporting.claims import answers
 from pipeline.reporting.coverage import Measured, coverage, figures
 from pipeline.reporting.files import read_record, read_table
 from pipeline.reporting.findings import HOLDS, order, value_of
-from pipeline.reporting.markdown import labels_in_markdown, markdown_table
+from pipeline.reporting.markdown import labels_in_markdown, markdown_table, name_attack
+from pipeline.reporting.pcl.tables import WHITE_BOX
 from pipeline.reporting.published import NAMES, schedules
 from pipeline.reporting.verdict.outcomes import ADAPTIVE_SUITE, AUTOATTACK, ROBUST
 from pipeline.reporting.verdict.status import papers_attack, row_of
@@ -33,6 +34,7 @@ def reproduction_markdown(published: pd.DataFrame, runs: Sequence[Measured]) -> 
         "[metrics/coverage.md](metrics/coverage.md) counts what is reproduced, and says how near is near enough.",
         "## What was run",
         markdown_table(pd.DataFrame([line for run in have for line in _run_lines(run, published)])),
+        "The source network makes the images that the others are shown (PCL tables 3 and 13). A VGG-19 in full size has width 64.",
         "## What the papers claim",
         "At the eps of the verdict and on its images, but for the line on images from another network, which is of PCL table 3 and "
         "its images, clean accuracy too. *holds*: the "
@@ -66,6 +68,7 @@ def _run_lines(made: Measured, published: pd.DataFrame) -> list[dict[str, str]]:
                 "training images": f"{images['train']:,}",
                 "epochs": f"{epochs} ({_papers_epochs(dataset, published)})",
                 "trained with": made.training[dataset],
+                "source network": made.sources[dataset],
                 "seeds": ", ".join(map(str, made.run.seeds)),
                 "test images": f"{images['test']:,}",
                 "verdict": f"{judged} images, eps {own.headline_eps:g}, AutoAttack {made.run.autoattack}",
@@ -88,6 +91,7 @@ def _claims(made: Measured, dataset: str, published: pd.DataFrame) -> list[str]:
         labels_in_markdown(read_table(made.tables / f"{name}.csv")) for name in ("verdict", "verdict_status", "pcl")
     )
     keys = {name: method.published or name for name, method in made.run.methods.items()}
+    found = answers(dataset, published, verdict=verdict, status=status, pcl=pcl, keys=keys, source=made.sources[dataset])
     lines = [
         {
             "claim": one.claim,
@@ -96,7 +100,7 @@ def _claims(made: Measured, dataset: str, published: pd.DataFrame) -> list[str]:
             "accuracy, %": one.measured,
             "AutoAttack leaves, %": one.left,
         }
-        for one in answers(dataset, published, verdict=verdict, status=status, pcl=pcl, keys=keys)
+        for one in found
     ]
     return [f"### {dataset} ({made.name}), eps {made.run.datasets[dataset].headline_eps:g}", markdown_table(pd.DataFrame(lines))]
 
@@ -122,12 +126,24 @@ def one_change(rows: tuple[pd.DataFrame, pd.DataFrame]) -> dict[str, str]:
     return texts
 
 
+def _undefended(rows: pd.DataFrame) -> list[str]:
+    """rows: with `difference`. A sentence on the model without a defence, where it was run."""
+    own, found = rows[rows["key"] == "softmax_fs"], []
+    white_box = own["setting"] == WHITE_BOX
+    for name, part in (("white-box", own[white_box]), ("on images from another network", own[~white_box])):
+        if len(part):
+            most = part.sort_values("difference", key=abs, kind="stable").iloc[-1]
+            where = f"{most['paper'].upper()} table {most['table']}, {most['dataset']}, {name_attack(most['attack'], most['eps'])}"
+            found.append(f"{name} {most['difference']:+.1f} ({where})")
+    return [f"{NAMES['softmax_fs']} has no defence; its largest differences: {'; '.join(found)}."] if found else []
+
+
 def _differences(table: pd.DataFrame) -> list[str]:
     """table: `coverage`. A line a method, of accuracies alone."""
     rows = table[table["measured"].notna() & (table["metric"] == "accuracy")]
     if rows.empty:
         return ["No run of the papers' data sets has tables here."]
-    rows = rows.assign(difference=rows["measured"] - rows["published"])
+    rows = rows.assign(difference=(rows["measured"] - rows["published"]).astype(float))
     lines = []
     for (run, paper, number, dataset, key), own in rows.groupby(["run", "paper", "table", "dataset", "key"], sort=False):
         clean, attacked = own[own["attack"] == "clean"], own[own["attack"] != "clean"]
@@ -142,7 +158,6 @@ def _differences(table: pd.DataFrame) -> list[str]:
             }
         )
     return [
-        "Measured less published, in points of accuracy. SM has no defence: what differs in its lines differs by schedule, sample "
-        "and attack alone.",
+        " ".join(["Measured less published, in points of accuracy.", *_undefended(rows)]),
         markdown_table(pd.DataFrame(lines)),
     ]

@@ -11,7 +11,7 @@ from conftest import ROOT
 
 from pipeline.jobs import full_runs
 from pipeline.jobs.calibration import Case
-from pipeline.jobs.full_runs import load_runs, needs, read_speeds, reduced_sets, training_texts
+from pipeline.jobs.full_runs import load_runs, needs, read_speeds, reduced_sets, source_texts, training_texts
 from pipeline.jobs.learner import build_network
 from pipeline.jobs.plan import Task, Work
 from pipeline.params.lookups import LOOKUPS
@@ -36,6 +36,15 @@ def test_fewer_epochs_or_images_are_a_reduced_run() -> None:
 def test_what_a_run_trains_with() -> None:
     assert training_texts(profile("hcp"))["svhn"] == "resnet110, batches of 128, PGD of 10 steps, training in bf16"
     assert training_texts(profile("pcl"))["mnist"] == "conv6, batches of 256, FGSM, PGD of 10 steps, training in bf16"
+
+
+def test_which_networks_make_the_images_for_others() -> None:
+    assert set(source_texts(profile("pcl")).values()) == {"vgg19 of width 64"}  # of both sources
+    assert source_texts(profile("short")) == dict.fromkeys(("mnist", "fashion_mnist"), "vgg19 of width 16")
+    assert set(source_texts(profile("hcp")).values()) == {"-"}
+    other = profile("short")
+    other.datasets["mnist"].networks["source"] = other.datasets["mnist"].networks["main"]
+    assert source_texts(other)["mnist"] == "conv6"
 
 
 def test_the_runs_of_a_checkout_are_its_own_and_its_profiles() -> None:

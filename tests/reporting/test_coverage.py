@@ -39,7 +39,7 @@ def run(
 
 
 def measured(metrics: Path, *, reduced: bool = False) -> Measured:
-    return Measured(metrics.name, metrics, RUN, {}, {}, {("pcl", "mnist")} if reduced else set())
+    return Measured(metrics.name, metrics, RUN, {}, {}, {}, {("pcl", "mnist")} if reduced else set())
 
 
 def accuracy(measured: float, half: float = 1.0, **where: Any) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def table_3(*rows: dict[str, Any]) -> pd.DataFrame:
 
 def asked(rows: list[dict[str, Any]], status: pd.DataFrame = EMPTY, pcl: pd.DataFrame | None = None) -> dict[str, Answer]:
     tables = {"verdict": pd.DataFrame(rows), "status": status, "pcl": table_3() if pcl is None else pcl}
-    return {answer.claim: answer for answer in answers("mnist", PUBLISHED, **tables, keys={"our_hcp": "hcp"})}
+    return {answer.claim: answer for answer in answers("mnist", PUBLISHED, **tables, keys={"our_hcp": "hcp"}, source="a net")}
 
 
 def test_a_chain_holds_where_every_pair_does() -> None:
@@ -82,7 +82,7 @@ def test_the_margins_are_what_the_paper_s_own_tables_lose() -> None:
         shown = 99.0 - max(lost) - lower
         found = asked([row("pcl_deep", "fgsm", 1.0)], pcl=table_3(row("pcl_deep", "clean", 99.0), row("pcl_deep", "pgd", shown)))
         assert found[claim].verdict == verdict
-        assert found[claim].measured == f"PGD from VGG-19: PCL_DEEP {shown:.1f}<br>clean: PCL_DEEP 99.0"
+        assert found[claim].measured == f"PGD from a net: PCL_DEEP {shown:.1f}<br>clean: PCL_DEEP 99.0"
 
 
 @pytest.mark.parametrize(
@@ -113,10 +113,11 @@ def test_a_run_is_held_against_the_published_tables(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data/mnist.json").write_text(json.dumps({"images": {"train": 6030, "test": 300}}))
     cells = [("clean", 0.0, 98.71, 97.71), ("fgsm", 0.3, 4.9, 12.9), ("pgd", 0.3, 0.0, 4.0)]  # as the paper has it, and measured
+    more = {"table": 3, "key": "softmax_fs", "metric": "accuracy"}
     pcl = [
-        row("softmax_fs", attack, measured, table=3, setting="white-box", eps=eps, key="softmax_fs", metric="accuracy", published=p)
-        for attack, eps, p, measured in cells
+        row("softmax_fs", attack, measured, setting="white-box", eps=eps, published=p, **more) for attack, eps, p, measured in cells
     ]
+    pcl += [row("softmax_fs", "cw", 97.0, setting="from vgg", eps=10.0, published=20.9, **more)]
     verdict = [row("softmax_fs", "clean", 98.0, images=200), row("softmax_fs", "fgsm", 11.0, images=200)]
     for name, rows in {"pcl": pcl, "verdict": verdict}.items():
         pd.DataFrame(rows).to_csv(tmp_path / f"tables/{name}.csv", index=False)
@@ -128,14 +129,18 @@ def test_a_run_is_held_against_the_published_tables(tmp_path: Path) -> None:
     write_sums(tmp_path / "tables")
     params = load_params(ROOT / "profiles/pcl/params.yaml", LOOKUPS)
     params.run.datasets[:] = ["mnist"]
-    run = Measured("short", tmp_path, run_from(describe(params)), {"mnist": "conv6"}, {"mnist": []}, {("pcl", "mnist")})
+    texts = {"mnist": "conv6"}, {"mnist": "vgg19 of width 16"}, {"mnist": []}
+    run = Measured("short", tmp_path, run_from(describe(params)), *texts, {("pcl", "mnist")})
     text = reproduction_markdown(PUBLISHED, [run, run._replace(name="never", metrics=tmp_path / "none")])
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
     epochs = "50 pretrain, 300 train (PCL 50 pretrain, 300 train)"
     judged = "200 images, eps 0.3, AutoAttack standard"
-    assert ["short", "mnist", "6,030", epochs, "conv6", "0", "300", judged] in lines
-    assert ["pcl", "3", "mnist", "SM (FS)", "short", "2 of 3", "-1.0", "+6.0", "-1.0", "+8.0"] in lines
+    assert ["short", "mnist", "6,030", epochs, "conv6", "vgg19 of width 16", "0", "300", judged] in lines
+    assert ["pcl", "3", "mnist", "SM (FS)", "short", "2 of 4", "-1.0", "+8.0", "-1.0", "+76.1"] in lines
     assert "never" not in text
+    assert (
+        "largest differences: white-box +8.0 (PCL table 3, mnist, FGSM, eps 0.3); on images from another network +76.1 (PCL" in text
+    )
 
 
 def test_what_one_change_does_is_bold_where_the_intervals_lie_apart() -> None:

@@ -116,7 +116,7 @@ def black_box_above_white_box(table: pd.DataFrame, dataset: str, names: dict[str
         for attack in (*LINF, CW):
             outside, inside = (cell(in_setting(own, setting), attack) for setting in ("from vgg", WHITE_BOX))
             orders[f"{names[key]} {attack_text(attack)}"] = order(outside, inside)
-    return counted(dataset, "Images made on VGG-19 harm PCL less than its own", orders)
+    return counted(dataset, "Images made on another network harm PCL less than its own", orders)
 
 
 def own_images_harm_most(table: pd.DataFrame, dataset: str) -> Finding:

@@ -17,7 +17,10 @@ LEGEND = (
 )
 BEST = "The most robust method in bold."
 LEGENDS = {
-    3: "Black-box: the adversarial images were made on a VGG-19 trained on clean images only.",
+    3: (
+        "Black-box: the adversarial images were made on a VGG-19 trained on clean images only, here of the width in params.yaml, "
+        "`networks.source`; in full size it is 64."
+    ),
     4: (
         "Adaptive: the attack climbs the joint loss, CE + prototype loss, with knowledge of the prototypes. `usual`: the same "
         "attack on CE alone. What counts is what the stronger of the two leaves, so none is bold. "
