@@ -6,7 +6,7 @@ from functools import partial
 import pandas as pd
 
 from pipeline.reporting.claims import answers
-from pipeline.reporting.coverage import Measured, coverage, figures
+from pipeline.reporting.coverage import Measured, Needs, coverage, figures
 from pipeline.reporting.files import read_record, read_table
 from pipeline.reporting.findings import HOLDS, order, value_of
 from pipeline.reporting.markdown import labels_in_markdown, markdown_table, name_attack
@@ -25,9 +25,9 @@ ATTACKS: dict[str, Callable[[pd.DataFrame], pd.Series | None]] = {  # columns: t
 }
 
 
-def reproduction_markdown(published: pd.DataFrame, runs: Sequence[Measured]) -> str:
-    """runs: those that have no tables are passed over."""
-    have = [run for run in runs if run.tables.is_dir()]
+def reproduction_markdown(published: pd.DataFrame, runs: Sequence[Measured], rest: Needs) -> str:
+    """runs: those that have no tables are passed over; rest: as in `coverage_markdown`."""
+    have, table = [run for run in runs if run.tables.is_dir()], coverage(published, runs)
     parts = [
         "# Reproduction",
         "Written by `python -m stages.coverage` from the tables of the runs; each run's report has every value with its interval. "
@@ -49,7 +49,8 @@ def reproduction_markdown(published: pd.DataFrame, runs: Sequence[Measured]) -> 
         "its images. **Bold** where the 95 % intervals of the two lie apart.",
         *(part for run in have for dataset in run.run.datasets for part in _changes(run, dataset)),
         "## How far each table is from the published one",
-        *_differences(coverage(published, runs)),
+        *_differences(table),
+        *_not_run(table, rest),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -161,3 +162,23 @@ def _differences(table: pd.DataFrame) -> list[str]:
         " ".join(["Measured less published, in points of accuracy.", *_undefended(rows)]),
         markdown_table(pd.DataFrame(lines)),
     ]
+
+
+def _not_run(table: pd.DataFrame, rest: Needs) -> list[str]:
+    """table: `coverage`. By paper and data set the tables without a measured figure, and the hours of the paper's own run."""
+    lines = []
+    for (paper, dataset), own in table.groupby(["paper", "dataset"], sort=False):
+        left = own[own["measured"].isna().groupby(own["table"]).transform("all")]
+        if len(left):
+            need = rest[str(paper)].get(str(dataset))
+            lines.append(
+                {
+                    **{"paper": paper, "data set": dataset, "tables": ", ".join(map(str, sorted(set(left["table"]))))},
+                    **{"figures": f"{len(left)}", "GPU-hours": f"{need[0]:.1f}" if need else "-"},
+                }
+            )
+    text = (
+        "Not run: tables with nothing measured on the paper's data set. `make repro PROFILE=hcp` and `make repro PROFILE=pcl` "
+        "do it, in the GPU-hours of [metrics/coverage.md](metrics/coverage.md): one seed, all tables of the data set together."
+    )
+    return [text, markdown_table(pd.DataFrame(lines))] if lines else []

@@ -131,12 +131,17 @@ def test_a_run_is_held_against_the_published_tables(tmp_path: Path) -> None:
     params.run.datasets[:] = ["mnist"]
     texts = {"mnist": "conv6"}, {"mnist": "vgg19 of width 16"}, {"mnist": []}
     run = Measured("short", tmp_path, run_from(describe(params)), *texts, {("pcl", "mnist")})
-    text = reproduction_markdown(PUBLISHED, [run, run._replace(name="never", metrics=tmp_path / "none")])
+    rest = {"hcp": {"cifar10": (12.84, 4.5, 1, 25)}, "pcl": {"cifar10": (19.42, 3.5, 1, 45), "mnist": (4.26, 1.4, 1, 45)}}
+    text = reproduction_markdown(PUBLISHED, [run, run._replace(name="never", metrics=tmp_path / "none")], rest)
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
     epochs = "50 pretrain, 300 train (PCL 50 pretrain, 300 train)"
     judged = "200 images, eps 0.3, AutoAttack standard"
     assert ["short", "mnist", "6,030", epochs, "conv6", "vgg19 of width 16", "0", "300", judged] in lines
     assert ["pcl", "3", "mnist", "SM (FS)", "short", "2 of 4", "-1.0", "+8.0", "-1.0", "+76.1"] in lines
+    assert ["hcp", "cifar10", "1, 2, 3, 4", "41", "12.8"] in lines  # 6 + 18 + 5 + 12 figures
+    assert ["pcl", "cifar10", "3, 4, 5, 8, 9, 11, 12, 13", "246", "19.4"] in lines  # 44 + 15 + 104 + 8 + 25 + 24 + 10 + 16
+    assert ["pcl", "mnist", "6", "99", "4.3"] in lines  # of table 3 it has some
+    assert ["hcp", "svhn", "1, 2, 3, 4", "41", "-"] in lines  # which the profile might leave out
     assert "never" not in text
     assert (
         "largest differences: white-box +8.0 (PCL table 3, mnist, FGSM, eps 0.3); on images from another network +76.1 (PCL" in text
