@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.checks import check_names
 from pipeline.data.lfs import refuse_pointers
 
 NAMES = {"images": ("images", "test_images", "x", "x_test", "X"), "labels": ("labels", "test_labels", "y", "y_test")}
@@ -46,6 +47,8 @@ def read_arrays(path: str | Path) -> Arrays:
     if {"train_images", "train_labels"} <= set(content):
         train = checked_part(content["train_images"], content["train_labels"], f"{path}, train")
     classes = [str(name) for name in content["classes"]] if "classes" in content else None
+    if classes is not None:
+        check_names(str(path), classes)
     return Arrays(test, train, classes)
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.checks import warn
+from pipeline.data.checks import check_names, warn
 
 # Formats that Pillow knows, but cannot read by itself: a plot or film among the images is passed over
 UNREADABLE = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
@@ -82,14 +82,7 @@ def _hidden(name: str) -> bool:
 
 
 def _check_names(folder: Path, folders: Sequence[tuple[str, Path]]) -> None:
-    if twice := [name for name, count in Counter(name for name, _ in folders).items() if count > 1]:
-        raise ValueError(
-            f"{folder}: two class folders are called {', '.join(twice)}, spelt in other code points: rename or join them"
-        )
-    if odd := [name for name, _ in folders if any(unicodedata.category(char) in ("Cc", "Cs") for char in name)]:
-        raise ValueError(
-            f"{folder}: {', '.join(map(ascii, odd))}: no text in UTF-8 or with control characters: rename the class folder"
-        )
+    check_names(str(folder), [name for name, _ in folders])
     targets: dict[Path, str] = {}
     for name, path in folders:
         if (other := targets.setdefault(path.resolve(), name)) != name:

@@ -154,12 +154,18 @@ def test_names_in_any_script(pets: Path) -> None:
     for split in ("train", "test"):
         save(pets / split / unicodedata.normalize("NFD", "café") / "1.png", 5)
         save(pets / split / unicodedata.normalize("NFC", "café") / "2.png", 5)
-    refuses(pets, "two class folders are called café")
+    refuses(pets, "train: several classes are called café")
 
 
 def test_a_name_that_is_no_text_is_refused(pets: Path) -> None:
     os.mkdir(os.fsencode(pets / "train") + b"/caf\xe9")  # noqa: PTH102 (Latin-1: no Path in UTF-8)
-    refuses(pets, r"'caf\\udce9': no text in UTF-8")
+    refuses(pets, r"train: class 0 is called 'caf\\udce9': a name has")
+
+
+@pytest.mark.parametrize("name", ["cat\nfish", "\u202etac", " "])
+def test_an_odd_name_is_refused(pets: Path, name: str) -> None:
+    save(pets / "train" / name / "0.png", 1)
+    refuses(pets, r"train: class \d is called '.*: a name has 1 to 255 characters of any script")
 
 
 def test_nothing_is_written_to_the_folder(pets: Path) -> None:

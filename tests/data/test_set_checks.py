@@ -8,7 +8,7 @@ from conftest import ROOT
 from PIL import Image
 
 from pipeline.data.array_files import read_arrays
-from pipeline.data.checks import check_classes, warn_of_doubles
+from pipeline.data.checks import check_classes, check_names, warn_of_doubles
 from pipeline.data.contact_sheet import contact_sheet
 from pipeline.data.image_set import ImageSet
 from pipeline.jobs.given_data import read_images
@@ -32,6 +32,53 @@ def labels(*values: int) -> np.ndarray:
 def test_classes_that_cannot_be_learnt(train: np.ndarray, test: np.ndarray, classes: list[str], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         check_classes("x", train, test, classes)
+
+
+ODD = {
+    "empty": "",
+    "spaces": " \u3000",
+    "joiner alone": "\u200d",
+    "newline": "cat\ndog",
+    "carriage return": "cat\r",
+    "next line": "cat\x85dog",
+    "line separator": "cat\u2028dog",
+    "paragraph separator": "cat\u2029dog",
+    "tab": "cat\tdog",
+    "nul": "cat\0",
+    "delete": "cat\x7f",
+    "surrogate": "cat\ud800",
+    "override": "cat\u202egod",
+    "isolate": "\u2067cat\u2069",
+    "right-to-left mark": "cat\u200f",
+    "long": "x" * 256,
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_a_name_that_is_no_name_is_refused_in_one_line(kind: str) -> None:
+    with pytest.raises(ValueError, match=r"^pets: class 1 is called '.*: a name has 1 to 255 characters of any script") as caught:
+        check_classes("pets", labels(0, 1), labels(0, 1), ["ant", ODD[kind]])
+    said = str(caught.value)
+    assert len(said.splitlines()) == 1
+    assert len(said) < 400
+    assert said.isascii()
+
+
+def test_names_that_look_alike_and_many_odd_ones() -> None:
+    with pytest.raises(ValueError, match="pets: several classes are called café, perhaps in different code points"):
+        check_names("pets", ["caf\u00e9", "tea", "cafe\u0301"])
+    with pytest.raises(ValueError, match=r"class 0 is called '', .*9 is called '', and 990 more: a name") as caught:
+        check_names("pets", [""] * 1000)
+    assert len(str(caught.value)) < 500
+
+
+def test_names_of_any_script_are_allowed_and_drawn() -> None:
+    names = ["a", "x" * 255, "猫", "कुत्ता", "кот", "قطة", "חתול", "می\u200cشود", "แมว", "\U0001f3f3\ufe0f\u200d\U0001f308"]
+    names += ["T - shirt / top", "0", "a, b; 'c'", "cafe\u0301"]
+    check_names("pets", names)
+    part = ImageSet(IMAGES[:2], labels(0, 1))
+    for name in names:
+        assert contact_sheet(part, [name, "other"])
 
 
 def test_classes_without_images_are_named(capsys: pytest.CaptureFixture[str]) -> None:
@@ -70,6 +117,12 @@ def test_images_to_judge_on_are_read_as_the_source_reads_them(tmp_path: Path, ca
 def test_an_npz_that_is_a_pointer(tmp_path: Path) -> None:
     (tmp_path / "a.npz").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
     with pytest.raises(ValueError, match=r"Git LFS pointer .*a\.npz"):
+        read_arrays(tmp_path / "a.npz")
+
+
+def test_an_npz_with_odd_names(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", images=IMAGES[:2], labels=labels(0, 1), classes=np.array(["a", "b\nc"]))
+    with pytest.raises(ValueError, match=r"a\.npz: class 1 is called 'b\\nc': a name has"):
         read_arrays(tmp_path / "a.npz")
 
 
