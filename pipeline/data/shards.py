@@ -13,6 +13,9 @@ from pipeline.data.lfs import refuse_pointers
 
 OF_TOTAL = re.compile(r"(.*?)(?<!\d)(\d{1,6})-of-(\d{1,6})(?!\d)(.*)\.parquet")  # the hub's: train-00000-of-00002[-<hash>].parquet
 NUMBERED = re.compile(r"(.*?)(?<!\d)(\d{1,6})()()\.parquet")  # 0000.parquet, part-0.parquet, train-0.parquet
+COPY = re.compile(r"(.+?)(?: ?\(\d+\)|[ _-]+\(?copy\)?[ \d()]*)", re.IGNORECASE)  # as browsers and file managers name one
+# Spark's: part-00000-<id of the job>-c000.snappy.parquet. Delta Lake gives each file an id, so that ids may differ by number.
+SPARK = re.compile(r"(part-\d+)-(?:tid-\d+-)?([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}).*")
 YEAR = 1000  # numbers that begin here or later, as in train-2024.parquet, count no shards
 NAMED = 10  # of the shards that are missing
 
@@ -31,7 +34,7 @@ def find_shards(place: str, split: str) -> list[Path]:
     """The files of a split, sorted by their own names: links into a cache count by theirs, not by their targets'.
 
     place: a file, a glob, or a folder with SPLIT-*.parquet (in it or below data/), SPLIT.parquet, SPLIT/*.parquet or numbered files
-    alone. Raises ValueError where there is none, one is missing or there twice, or one is a pointer of Git LFS.
+    alone. Raises ValueError where there is none, one is missing or by its name there twice, or one is a pointer of Git LFS.
     """
     path = Path(place).expanduser()
     if path.is_file():
@@ -82,22 +85,46 @@ def _check_complete(files: Sequence[Path]) -> None:
             raise ValueError(f"{other} and {file} are one file, whose images would count twice: take one away")
         shard = read_name(file)
         series[file.parent, shard.before.rstrip("-_.")].append(shard)
+    _check_copies(files)
+    _check_jobs(files)
     for shards in series.values():
         _check_generation(shards)
         if numbered := [shard for shard in shards if shard.digits]:
             _check_numbers(numbered)
 
 
+def _check_copies(files: Sequence[Path]) -> None:
+    there = set(files)
+    for file in files:
+        if (said := COPY.fullmatch(file.stem)) and (original := file.with_name(f"{said[1]}.parquet")) in there:
+            raise ValueError(f"{file} is by its name a copy of {original.name}, and its images would count twice: take one away")
+
+
+def _check_jobs(files: Sequence[Path]) -> None:
+    """Of a number only one job of Spark has files in a folder."""
+    jobs: dict[Path, tuple[str, Path]] = {}
+    for file in files:
+        if said := SPARK.fullmatch(file.name):
+            job, other = jobs.setdefault(file.with_name(said[1]), (said[2], file))
+            if job != said[2]:
+                raise _two_versions(other, file)
+
+
 def _check_generation(shards: Sequence[Shard]) -> None:
-    """Where one says its total, all say the same, and no number comes twice."""
-    by_number: dict[str, Shard] = {}
-    for shard in shards if any(shard.total for shard in shards) else ():
-        other = by_number.setdefault(shard.digits, shard) if shard.total == shards[0].total else shards[0]
-        if other is not shard:
-            raise ValueError(
-                f"{other.file} and {shard.file.name} are of two versions of one split, whose images would count twice: "
-                "keep one version, or name its files"
-            )
+    """Where one says its total, all say the same. No number comes twice; 0 and 00 are one."""
+    by_number: dict[int, Shard] = {}
+    for shard in shards:
+        if shard.total != shards[0].total:
+            raise _two_versions(shards[0].file, shard.file)
+        if shard.digits and (other := by_number.setdefault(int(shard.digits), shard)) is not shard:
+            raise _two_versions(other.file, shard.file)
+
+
+def _two_versions(one: Path, other: Path) -> ValueError:
+    return ValueError(
+        f"{one} and {other.name} are of two versions of one split, whose images would count twice: "
+        "keep one version, or name its files; where both belong to the set, move them into folders of their own"
+    )
 
 
 def _check_numbers(shards: Sequence[Shard]) -> None:

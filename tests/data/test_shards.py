@@ -1,5 +1,6 @@
 """Which files make up a split, by names alone: the files are empty."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ def refuses(place: Path | str, match: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+A, B = "3b1c9a52-0b5e-4c8e-9a55-6a7d0f1e2c3d", "9f0e8d7c-6b5a-4f3e-8d2c-1b0a9f8e7d6c"  # ids of two Spark jobs
 COMPLETE = {
     "hub": ["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"],
     "hub with hashes": ["train-00000-of-00002-3b41bfd3a0b9a3c1.parquet", "train-00001-of-00002-9b1e4c4c0dbd5c1a.parquet"],
@@ -36,6 +38,8 @@ COMPLETE = {
     "converted by the hub": ["0000.parquet", "0001.parquet"],
     "pyarrow's": ["part-0.parquet", "part-1.parquet"],
     "dask's": ["part.0.parquet", "part.1.parquet"],
+    "spark's, two files a task": ["part-00000-8c1d-c000.snappy.parquet", "part-00000-8c1d-c001.snappy.parquet"],
+    "delta lake's": [f"part-00000-{A}-c000.snappy.parquet", f"part-00001-{B}-c000.snappy.parquet"],  # an id a file
     "spark's": ["part-00000-8c1d-c000.snappy.parquet", "part-00003-8c1d-c000.snappy.parquet"],  # empty ones are not written
 }
 
@@ -93,12 +97,54 @@ def test_a_glob_may_leave_out_a_numbered_file_that_is_there(tmp_path: Path) -> N
     [
         ["train-00000-of-00001.parquet", "train-00000-of-00002.parquet", "train-00001-of-00002.parquet"],
         ["train-00000-of-00001-3b41.parquet", "train-00000-of-00001-9b1e.parquet"],
-        ["train-00000-of-00001.parquet", "train-00000-of-00001 (1).parquet"],
         ["train-00000-of-00001.parquet", "train-0.parquet"],
+        ["train-0.parquet", "train-00.parquet"],
+        ["train-1.parquet", "train-01.parquet", "train-2.parquet"],
+        ["train-2024.parquet", "train-02024.parquet"],
+        ["0000.parquet", "00000.parquet"],
+        ["part-0.parquet", "part_0.parquet"],
+        [f"part-00000-{A}-c000.snappy.parquet", f"part-00000-{B}-c000.snappy.parquet"],
+        [f"part-0000{k}-{job}-c000.snappy.parquet" for k in (0, 1) for job in (A, B)],
+        [f"part-00000-tid-5066838254217187042-{A}-26-1-c000.snappy.parquet", f"part-00000-tid-7-{B}-26-1-c000.snappy.parquet"],
     ],
 )
 def test_two_versions_side_by_side_are_refused(tmp_path: Path, files: list[str]) -> None:
     refuses(make(tmp_path, *files), "two versions of one split, whose images would count twice")
+
+
+@pytest.mark.parametrize(
+    ("original", "copy"),
+    [
+        ("train.parquet", "train (1).parquet"),
+        ("train.parquet", "train(1).parquet"),
+        ("train.parquet", "train copy.parquet"),
+        ("train.parquet", "train copy 2.parquet"),
+        ("train.parquet", "train (copy).parquet"),
+        ("train.parquet", "train - Copy.parquet"),
+        ("train.parquet", "train - Copy (2).parquet"),
+        ("train-0.parquet", "train-0 (1).parquet"),
+        ("train-00000-of-00001.parquet", "train-00000-of-00001 (1).parquet"),
+        ("train-20190101.parquet", "train-20190101 (1).parquet"),
+    ],
+)
+def test_a_copy_beside_its_original_is_refused(tmp_path: Path, original: str, copy: str) -> None:
+    make(tmp_path, original, copy)
+    refuses(f"{tmp_path}/train*.parquet", f"/{re.escape(copy)} is by its name a copy of {re.escape(original)}, .* count twice")
+
+
+def test_a_second_download_of_what_is_gone_is_no_copy(tmp_path: Path) -> None:
+    make(tmp_path, "train-0.parquet", "train-1 (1).parquet")
+    assert len(find_shards(str(tmp_path), "train")) == 2
+
+
+def test_names_like_those_of_copies_without_their_original_are_accepted(tmp_path: Path) -> None:
+    make(tmp_path, "train (1).parquet", "train (2).parquet", "photo.parquet", "photocopy.parquet")
+    assert len(find_shards(f"{tmp_path}/*.parquet", "train")) == 4
+
+
+def test_two_spark_jobs_in_folders_of_their_own_are_one_set(tmp_path: Path) -> None:
+    make(tmp_path, f"a/part-00000-{A}-c000.snappy.parquet", f"b/part-00000-{B}-c000.snappy.parquet")
+    assert len(find_shards(f"{tmp_path}/*/*.parquet", "train")) == 2
 
 
 def test_links_into_a_cache_count_by_their_own_names(tmp_path: Path) -> None:
