@@ -98,17 +98,26 @@ def _upright(image: "Picture") -> "Picture":
 
 
 def _eight_bits(image: "Picture", file: "Picture") -> "Picture":
-    """Modes of more bits scaled to L or LA; Pillow's own conversion clips them. file: where the image is from."""
+    """Modes of more bits scaled to L or LA; Pillow's own conversion clips them and leaves white at 0. file: where the image is
+    from."""
     from PIL import Image
 
     if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
         return image
     levels = np.asarray(image)
-    scaled = np.rint(levels * (255 / _white(file, levels))).clip(0, 255)
+    white = _white(file, levels)
+    scaled = np.rint((white - levels if _white_is_zero(file) else levels) * (255 / white)).clip(0, 255)
     grey = Image.fromarray(scaled.astype(np.uint8))
     if (transparent := image.info.get("transparency")) is not None:
         grey.putalpha(Image.fromarray(np.where(levels == transparent, 0, 255).astype(np.uint8)))
     return grey
+
+
+def _white_is_zero(file: "Picture") -> bool:
+    """TIFF alone says so. Pillow inverts such levels of 8 bits or fewer itself, those of 16 and floats it leaves as they are."""
+    from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, TiffImageFile
+
+    return isinstance(file, TiffImageFile) and file.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == 0
 
 
 def _white(file: "Picture", levels: NDArray[Any]) -> int:

@@ -98,6 +98,33 @@ def test_12_bits_are_scaled_by_their_own_white() -> None:
     np.testing.assert_array_equal(read(tiff_of_12_bits([0, 1365, 2730, 4095]))[0, 0], [0, 85, 170, 255])
 
 
+WHITE_IS_ZERO = {262: 0}  # TIFF 6.0: "0 is imaged as white"
+INVERTED = {
+    "16 bits": (np.array([[0, 13107, 65535]], np.uint16), [255, 204, 0]),  # 13107 = 51 * 257
+    "floats to 1": (np.array([[0, 0.2, 1]], np.float32), [255, 204, 0]),
+    "floats to 255": (np.array([[0, 51, 255]], np.float32), [255, 204, 0]),
+}
+
+
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_adobe_deflate"])
+@pytest.mark.parametrize("kind", INVERTED)
+def test_where_white_is_zero_it_comes_out_white(kind: str, compression: str) -> None:
+    levels, wanted = INVERTED[kind]
+    content = encoded(levels, "TIFF", tiffinfo=WHITE_IS_ZERO, compression=compression)
+    for channels in (None, 1, 3):
+        np.testing.assert_array_equal(read(content, channels)[0, 0], wanted)
+    turned = encoded(levels, "TIFF", tiffinfo={**WHITE_IS_ZERO, 274: 3}, compression=compression)
+    np.testing.assert_array_equal(read(turned, 1)[0, 0], wanted[::-1])
+
+
+@pytest.mark.parametrize("mode", ["1", "L"])
+def test_where_white_is_zero_pillow_turns_8_bits_and_1_itself(mode: str) -> None:
+    levels = Image.fromarray(np.array([[0, 0, 255]], np.uint8)).convert(mode)
+    content = encoded(levels, "TIFF", tiffinfo=WHITE_IS_ZERO)  # written inverted, read inverted
+    assert Image.open(io.BytesIO(content)).tag_v2[262] == 0
+    np.testing.assert_array_equal(read(content)[0, 0], [0, 0, 255])
+
+
 @pytest.mark.parametrize(
     ("levels", "problem"),
     [
