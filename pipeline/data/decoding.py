@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Channels = Literal[1, 3]
 BACKGROUND = "white"  # what shows through where an image is transparent
 GREY = ("1", "L", "LA", "I", "F")  # PIL's modes without colour; those of 16 bits begin with I;16
-NAMED = 100  # of the images that cannot be decoded; more would not fit into a message
+NAMED = 100  # of the images that cannot be decoded, or have another size; more would not fit into a message
 
 
 def decode(encoded: bytes, *, channels: Channels | None, size: int | None) -> NDArray[np.uint8]:
@@ -48,8 +48,8 @@ def decode(encoded: bytes, *, channels: Channels | None, size: int | None) -> ND
 
 def stack(images: Iterable[tuple[str, NDArray[np.uint8] | ValueError]], total: int) -> NDArray[np.uint8]:
     """images: where each stands, its pixels (C, H, W) or what is wrong with it -> (total, C, H, W); grey ones among colour ones get
-    three equal channels. Raises ValueError that names all that are wrong, or the first of another size."""
-    stacked, first, wrong = np.empty((0, 1, 0, 0), dtype=np.uint8), "", list[str]()
+    three equal channels. Raises ValueError that names all that are wrong, and all that have not the size of the first."""
+    stacked, first, wrong, other = np.empty((0, 1, 0, 0), dtype=np.uint8), "", list[str](), list[str]()
     for i, (where, image) in enumerate(images):
         if isinstance(image, ValueError):
             wrong.append(f"{where}: {image}")
@@ -57,19 +57,22 @@ def stack(images: Iterable[tuple[str, NDArray[np.uint8] | ValueError]], total: i
         if not first:
             stacked, first = np.empty((total, *image.shape), dtype=np.uint8), where
         if image.shape[1:] != stacked.shape[2:]:
-            raise ValueError(
-                f"{where} is {image.shape[2]}x{image.shape[1]}, {first} {stacked.shape[3]}x{stacked.shape[2]}: "
-                "all images must have one size; set `size` to resize them"
-            )
+            other.append(f"{where} is {image.shape[2]}x{image.shape[1]}")
+            continue
         if len(image) > stacked.shape[1]:
             stacked = stacked.repeat(len(image), axis=1)
         stacked[i] = image
-    if wrong:
-        more = f"; and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
-        raise ValueError(
-            f"{len(wrong)} of {total} images cannot be decoded, replace them or take them out: {'; '.join(wrong[:NAMED])}{more}"
-        )
+    problems = {
+        "cannot be decoded, replace them or take them out": wrong,
+        f"have another size than {first}, {stacked.shape[3]}x{stacked.shape[2]}; set `size` to resize all": other,
+    }
+    if said := [f"{len(found)} of {total} images {problem}: {_listed(found)}" for problem, found in problems.items() if found]:
+        raise ValueError("; ".join(said))
     return stacked
+
+
+def _listed(found: Sequence[str]) -> str:
+    return "; ".join(found[:NAMED]) + (f"; and {len(found) - NAMED} more" if len(found) > NAMED else "")
 
 
 def _scale_transparent(file: "Picture") -> None:

@@ -274,7 +274,7 @@ def test_image_folder_errors(tmp_path: Path) -> None:
     folders(tmp_path, RGB)
     bad = tmp_path / "train" / "b" / "01.png"
     Image.fromarray(GREY[0]).save(bad)
-    refuses("01.png is 28x28, .*00.png 32x32: .*set `size`")
+    refuses("^1 of 24 images have another size than .*a/00.png, 32x32; set `size` to resize all: .*b/01.png is 28x28$")
     bad.write_bytes(bad.read_bytes()[:300])
     refuses("1 of 24 images cannot be decoded.*01.png: image file is truncated")
     for path in (tmp_path / "train" / "b").iterdir():

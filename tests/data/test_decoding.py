@@ -259,3 +259,24 @@ def test_stack_names_all_that_are_wrong() -> None:
         stack(images, 4)
     with pytest.raises(ValueError, match=r"^150 of 150 .*; and 50 more$"):
         stack([(str(i), ValueError("torn")) for i in range(150)], 150)
+
+
+def test_stack_names_all_sizes_and_what_is_wrong_after_them() -> None:
+    def image(height: int, width: int) -> np.ndarray:
+        return np.zeros((1, height, width), np.uint8)
+
+    images = [("a", image(2, 3)), ("b", image(4, 5)), ("c", ValueError("torn")), ("d", image(2, 3)), ("e", image(6, 7))]
+    with pytest.raises(ValueError, match="torn") as caught:
+        stack([*images, ("f", ValueError("empty"))], 6)
+    assert str(caught.value) == (
+        "2 of 6 images cannot be decoded, replace them or take them out: c: torn; f: empty; "
+        "2 of 6 images have another size than a, 3x2; set `size` to resize all: b is 5x4; e is 7x6"
+    )
+    with pytest.raises(ValueError, match=r"^150 of 151 images .*: 0 is 1x1; .*; 99 is 1x1; and 50 more$") as caught:
+        stack([("a", image(2, 3)), *((str(i), image(1, 1)) for i in range(150))], 151)
+    assert "100 is" not in str(caught.value)
+
+
+def test_stack_keeps_the_pixels_of_grey_and_colour() -> None:
+    grey, colour = np.full((1, 1, 2), 7, np.uint8), np.arange(6, dtype=np.uint8).reshape(3, 1, 2)
+    np.testing.assert_array_equal(stack([("a", grey), ("b", colour), ("c", grey)], 3), [[grey[0]] * 3, colour, [grey[0]] * 3])
