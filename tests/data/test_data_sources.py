@@ -1,11 +1,16 @@
 """Sources sklearn_digits, torchvision and image_folder, on small made files in the real formats."""
 
+import errno
+import fcntl
 import gzip
 import hashlib
 import http.server
 import io
 import pickle
+import signal
 import socket
+import subprocess
+import sys
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -13,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from PIL import Image
 from scipy.io import savemat
 from sklearn.datasets import load_digits
@@ -225,6 +231,61 @@ def test_a_download_that_is_interrupted_leaves_nothing(tmp_path: Path, monkeypat
     with pytest.raises(KeyboardInterrupt):
         torchvision(dataset="SVHN", folder=str(tmp_path / "raw"))
     assert list((tmp_path / "raw").iterdir()) == []
+
+
+HELD = """
+import sys, time
+from pathlib import Path
+import torchvision.datasets.utils as utils
+from pipeline.data.downloads import fetch
+
+def stall(url, folder, name):
+    Path(folder, name).write_bytes(b"half")
+    print("started", flush=True)
+    time.sleep(600)
+
+utils.download_url = stall
+fetch(Path(sys.argv[1], "b.gz"), ["http://127.0.0.1:1/"], "0")
+"""
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGKILL])
+def test_what_a_killed_download_has_left_goes_with_the_next_fetch_and_no_sooner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sign: signal.Signals
+) -> None:
+    def download(url: str, folder: str, name: str) -> None:
+        Path(folder, name).write_bytes(b"whole")
+
+    monkeypatch.setattr("torchvision.datasets.utils.download_url", download)
+    other = subprocess.Popen([sys.executable, "-c", HELD, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert other.stdout is not None
+    try:
+        assert other.stdout.readline() == "started\n"
+        (held,) = tmp_path.glob(".download-*")
+        downloads.fetch(tmp_path / "a.gz", [""], md5(b"whole"))
+        assert (held / "b.gz").read_bytes() == b"half"  # its process lives
+    finally:
+        other.send_signal(sign)
+        other.communicate()
+    assert held.is_dir()
+    (tmp_path / ".download-of-old").mkdir()  # of a time before there were locks
+    (tmp_path / ".download-notes").write_text("a file of the user's")
+    downloads.fetch(tmp_path / "a.gz", [], md5(b"whole"))  # is there
+    assert files_in(tmp_path) == [".download-notes", "a.gz"]
+    assert not list(tmp_path.glob(".download-o*"))
+
+
+def test_nothing_is_removed_where_the_file_system_has_no_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(file: int, kind: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    (tmp_path / ".download-x").mkdir()
+    (tmp_path / "a.gz").write_bytes(b"whole")
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    monkeypatch.setattr("torchvision.datasets.utils.download_url", lambda url, folder, name: Path(folder, name).write_bytes(b"x"))
+    downloads.fetch(tmp_path / "a.gz", [], md5(b"whole"))
+    downloads.fetch(tmp_path / "b.gz", [""], md5(b"x"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".download-x", "a.gz", "b.gz"]
 
 
 def test_svhn_calls_the_digit_0_label_0(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
