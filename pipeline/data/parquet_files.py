@@ -154,7 +154,7 @@ def _rows(table: Table, column: str) -> Iterator[tuple[str, Any]]:
     for path in table.files:
         start = 0
         try:
-            with pq.ParquetFile(path) as file:
+            with pq.ParquetFile(path, page_checksum_verification=True) as file:  # where the writer has stored any
                 for group in range(file.num_row_groups):  # Arrow cannot read a dictionary in a struct across two
                     for batch in file.iter_batches(BATCH, row_groups=[group], columns=[column]):
                         for i, value in enumerate(batch.column(0).to_pylist(), start):

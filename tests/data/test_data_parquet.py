@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import os
 import subprocess
 import sys
 from functools import partial
@@ -18,6 +19,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from pipeline.data.parquet_files import parquet
+from pipeline.data.public_sets import public_set
 from pipeline.data.sources import SOURCES
 from pipeline.data.splits import channel_statistics
 from pipeline.params.choices import SourceChoice, problems_of
@@ -133,6 +135,58 @@ def test_checksums(cifar100: Path) -> None:
     sums.write_text("hello\n")
     refuses(cifar100, "line 1", sha256sums=str(sums))
     refuses(cifar100, "nosuch cannot be read", sha256sums="nosuch")
+
+
+@pytest.mark.parametrize("column", ["img", "fine_label"])
+def test_another_bit_that_only_the_checksum_of_a_page_tells(cifar100: Path, column: str) -> None:
+    encoded = [encode(x, "BMP") for x in RGB]  # which has no checksum of its own
+    cells = pa.array(encoded) if column == "img" else pa.array([encode(x) for x in RGB])
+    table = pa.table({"img": cells, "fine_label": pa.array(LABELS, pa.int64())})
+    path = cifar100 / "train-00000-of-00001.parquet"
+    pq.write_table(table, path, compression="none", use_dictionary=False, write_page_checksum=True)
+    whole, part = path.read_bytes(), encoded[3][-40:] if column == "img" else LABELS.astype("<i8").tobytes()
+    place = whole.index(part)
+    path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    test = table.slice(0, 3)
+    pq.write_table(test, cifar100 / "test-00000-of-00001.parquet")
+    refuses(cifar100, r"train-00000-of-00001\.parquet is cut off, damaged or not parquet .*(CRC|checksum).*fetch it again")
+
+
+@pytest.mark.parametrize("list_in", [".", "mnist"])
+def test_a_public_set_is_checked_by_the_list_beside_it(tmp_path: Path, list_in: str) -> None:
+    (tmp_path / "mnist").mkdir()
+    for split in ("train", "test"):
+        write_parquet(tmp_path / "mnist" / f"{split}-0.parquet", [encode(x) for x in GREY], {"label": LABELS}, ["a", "b", "c"])
+    sums = tmp_path / list_in / "SHA256SUMS"
+    read = partial(public_set, dataset="mnist", form="parquet", folder=str(tmp_path))
+    line = f"{{}}  {'' if list_in == 'mnist' else 'mnist/'}{{}}-0.parquet\n"
+    good = hashlib.sha256((tmp_path / "mnist" / "train-0.parquet").read_bytes()).hexdigest()
+    sums.write_text(line.format(good, "train") + line.format("0" * 64, "other"))  # test is not listed, and other not read
+    np.testing.assert_array_equal(read()[0].images, GREY[:, None])
+    sums.write_text(line.format(good, "train") + line.format("0" * 64, "test"))
+    with pytest.raises(ValueError, match=rf"test-0\.parquet has SHA-256 .*, {sums} says 000") as caught:
+        read()
+    assert "\n" not in str(caught.value)
+    (tmp_path / "mnist" / "test-0.parquet").unlink()
+    (tmp_path / "mnist" / "test-0.parquet").symlink_to("gone")
+    sums.write_text(line.format("0" * 64, "test"))
+    with pytest.raises(ValueError, match=r"test-0\.parquet cannot be read \(No such file or directory\): fetch it again"):
+        read()
+
+
+def test_a_checksum_list_is_read_whatever_the_locale(cifar100: Path) -> None:
+    folder = cifar100 / "café"
+    folder.mkdir()
+    for split in ("train", "test"):
+        (cifar100 / f"{split}-00000-of-00001.parquet").rename(folder / f"{split}-0.parquet")
+    lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in sorted(folder.iterdir())]
+    (cifar100 / "SHA256SUMS").write_text("".join(line.replace("  ", "  café/") for line in lines), encoding="utf-8")
+    code = (
+        "import sys; from pathlib import Path; from pipeline.data.checksums import verify_checksums; place = Path(sys.argv[1]); "
+        "verify_checksums(place / 'SHA256SUMS', sorted(place.glob('*/*.parquet')))"
+    )
+    environment = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    subprocess.run([sys.executable, "-c", code, str(cifar100)], cwd=ROOT, env=environment, check=True)
 
 
 def test_columns_that_are_not_there(cifar100: Path) -> None:
