@@ -150,7 +150,8 @@ def write_plane(path: Path, images: int, *, centres: bool, scale: float, eps: fl
     arrays = {"centres": np.stack([circle * scale * epoch / 20 for epoch in epochs])} if centres else {}
     accuracy = np.array([60.0, 80.0, 90.0, 95.0, 97.5])
     arrays |= {"clean": clean, "adversarial": adversarial.astype(np.float32), "correct": correct, "accuracy": accuracy}
-    np.savez(path, epochs=epochs, label=label, eps=np.array(eps), **arrays)
+    model = np.array(f"{path.parent.name}/{path.stem}")
+    np.savez(path, model=model, epochs=epochs, label=label, eps=np.array(eps), **arrays)
 
 
 def write_cost(path: Path, seconds: dict[str, list[float]]) -> None:
@@ -160,7 +161,7 @@ def write_cost(path: Path, seconds: dict[str, list[float]]) -> None:
     rows = [
         {"method": m, "repeat": i + 1, "seconds": s, "epochs": epochs[m]} for m, own in seconds.items() for i, s in enumerate(own)
     ]
-    made_on = {"images": 1294, "network": "small_cnn", "batch_size": 64, "device": "cpu", "threads": 1}
+    made_on = {"dataset": path.stem, "images": 1294, "network": "small_cnn", "batch_size": 64, "device": "cpu", "threads": 1}
     pd.DataFrame(rows).sort_values("repeat", kind="stable").assign(**made_on).to_csv(path, index=False)
 
 
@@ -171,9 +172,11 @@ def write_transfer(path: Path, accuracy: dict[tuple[str, str, str, float], float
         outcome_rows(attack, eps, round(value * images / 100), images).assign(source=source, target=target)
         for (source, target, attack, eps), value in accuracy.items()
     ]
-    pd.concat(frames).drop(columns="mse").to_parquet(path.with_suffix(".parquet"), index=False)
+    origin = {"dataset": path.parent.name, "seed": int(path.stem)}
+    pd.concat(frames).drop(columns="mse").assign(**origin).to_parquet(path.with_suffix(".parquet"), index=False)
     rows = [(*where, images, value) for where, value in accuracy.items()]
-    pd.DataFrame(rows, columns=["source", "target", "attack", "eps", "images", "accuracy"]).to_csv(path, index=False)
+    table = pd.DataFrame(rows, columns=["source", "target", "attack", "eps", "images", "accuracy"])
+    table.assign(**origin).to_csv(path, index=False)
 
 
 METHODS = {  # label, papers, what it is (f: loss on features, a: adversarial training, o: other), what is measured besides

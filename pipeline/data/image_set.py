@@ -58,10 +58,12 @@ class Splits:
 
 
 def save_splits(path: str | Path, splits: Splits) -> None:
-    """Writes one .npz, whole or not at all; the same content gives the same bytes. Makes the folder."""
+    """Writes one .npz with the name of the data set, that of the file, whole or not at all; the same content gives the same bytes.
+    Makes the folder."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    arrays: dict[str, Any] = {"classes": np.array(splits.classes, dtype=np.str_), "mean": splits.mean, "std": splits.std}
+    arrays: dict[str, Any] = {"name": np.array(path.stem), "classes": np.array(splits.classes, dtype=np.str_)}
+    arrays |= {"mean": splits.mean, "std": splits.std}
     for name, part in splits.parts().items():
         arrays |= {f"{name}_images": part.images, f"{name}_labels": part.labels}
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # same folder, so that the rename is atomic
@@ -75,13 +77,13 @@ def save_splits(path: str | Path, splits: Splits) -> None:
 
 def load_splits(path: str | Path) -> Splits:
     """Reads what save_splits wrote; runs no code from the file. Raises ValueError that says how to get a good file, for one with a
-    changed bit too."""
+    changed bit and for that of another data set too."""
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path} does not exist: bring it back with `dvc checkout`, or make it with `dvc repro`")
     try:
         with path.open("rb") as file:
-            return _read_splits(file)
+            return _read_splits(file, path.stem)
     except Exception as error:  # zipfile, zlib and NumPy raise what they like, by the kind of damage
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ValueError(
@@ -90,14 +92,16 @@ def load_splits(path: str | Path) -> Splits:
         ) from error
 
 
-def _read_splits(file: BinaryIO) -> Splits:
+def _read_splits(file: BinaryIO, name: str) -> Splits:
     content = np.load(file, allow_pickle=False)
     if not isinstance(content, np.lib.npyio.NpzFile):
         raise ValueError("one bare array")
     with zipfile.ZipFile(file) as archive:
         if damaged := archive.testzip():  # NumPy checks no checksum of an array that it does not read to its end
             raise ValueError(f"the checksum of {damaged} is wrong")
+    if str(content["name"]) != name:
+        raise ValueError(f"it is the data set {content['name']}")
     train, validation, test = (
-        ImageSet(content[f"{name}_images"], content[f"{name}_labels"]) for name in ("train", "validation", "test")
+        ImageSet(content[f"{part}_images"], content[f"{part}_labels"]) for part in ("train", "validation", "test")
     )
     return Splits(train, validation, test, content["classes"].tolist(), content["mean"], content["std"])

@@ -17,7 +17,7 @@ from pipeline.runtime.distributed import is_main
 from pipeline.runtime.files import atomic_path
 from pipeline.training.loop import run_epoch
 
-COLUMNS = ("method", "repeat", "seconds", "epochs", "images", "network", "batch_size", "device", "threads")
+COLUMNS = ("dataset", "method", "repeat", "seconds", "epochs", "images", "network", "batch_size", "device", "threads")
 
 
 def time_methods(item: CostItem) -> None:
@@ -35,6 +35,7 @@ def time_methods(item: CostItem) -> None:
             about = {"epochs": recipe.epochs, "network": recipe.network.name, "batch_size": recipe.batch_size}
             rows.append({"method": name, "repeat": repeat, "seconds": round(time.perf_counter() - start, 4), **about})
     table = pd.DataFrame([row for row in rows if row["repeat"]], columns=list(COLUMNS)).assign(
+        dataset=item.dataset,
         images=len(splits.train.images),
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         threads=torch.get_num_threads(),

@@ -62,7 +62,8 @@ def _train_plane(item: PlanesItem, method: str, splits: Splits, device: torch.de
         raise ValueError(f"{str(error).partition(';')[0]}; delete the folder {folder}, and training begins anew") from None
     arrays = _stack(looks, _look(learner, twins, item.batch_size), y)
     with atomic_path(Path("data/planes", item.dataset, f"{method}.npz")) as part:
-        np.savez(part, epochs=np.array(wanted), label=y, eps=np.array(trial.eps), **arrays)  # type: ignore[arg-type]
+        about = {"model": np.array(f"{item.dataset}/{method}"), "epochs": np.array(wanted), "eps": np.array(trial.eps)}
+        np.savez(part, label=y, **about, **arrays)  # type: ignore[arg-type]
     print(f"{item.dataset} {method}: two features after {', '.join(map(str, wanted))} epochs")
 
 

@@ -26,7 +26,9 @@ def transfer_attacks(item: TransferItem, seed: int) -> None:
     outcomes = transfer(sources, models, images, labels, plan, seed=seed)
     if is_main():
         with atomic_path(Path("data/transfer", dataset, f"{seed}.parquet")) as path:
-            outcomes.to_parquet(path, index=False, write_page_checksum=True)
+            outcomes.assign(dataset=dataset, seed=seed).astype({"dataset": "category"}).to_parquet(
+                path, index=False, write_page_checksum=True
+            )
         with atomic_path(Path("data/transfer", dataset, f"{seed}.csv")) as path:
-            accuracies(outcomes).round(4).to_csv(path, index=False)
+            accuracies(outcomes).assign(dataset=dataset, seed=seed).round(4).to_csv(path, index=False)
     print(f"{dataset} {seed}: {len(sources)} sources, {len(models)} targets")

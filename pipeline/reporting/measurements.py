@@ -9,8 +9,8 @@ import pandas as pd
 
 from pipeline.reporting.files import damaged, read_arrays, read_lines
 
-TRANSFER = ("target", "source", "attack", "eps", "images", "accuracy")
-COST = ("method", "repeat", "seconds", "epochs", "images", "network", "batch_size", "device", "threads")
+TRANSFER = ("dataset", "seed", "target", "source", "attack", "eps", "images", "accuracy")
+COST = ("dataset", "method", "repeat", "seconds", "epochs", "images", "network", "batch_size", "device", "threads")
 
 
 class Plane(NamedTuple):
@@ -40,6 +40,13 @@ def stage_file(path: Path, stage: str) -> Path:
     return path
 
 
+def check_origin(path: Path, rows: pd.DataFrame, **own: str | int) -> None:
+    """rows: of the file. Raises ValueError where its columns have other values than `own`."""
+    for column, value in own.items():
+        if len(other := rows.loc[rows[column].astype(str) != str(value), column]):
+            raise damaged(path, ValueError(f"it is of {column} {other.iloc[0]}"))
+
+
 def load_transfer(folder: Path, *, datasets: Iterable[str], seeds: list[int]) -> pd.DataFrame:
     """data/transfer/<dataset>/<seed>.csv as cells: dataset, method (the target), seed, source, attack, eps, images, accuracy
     in %."""
@@ -56,22 +63,25 @@ def load_transfer(folder: Path, *, datasets: Iterable[str], seeds: list[int]) ->
     frames = []
     for dataset in datasets:
         for seed in seeds:
-            rows = read_lines(stage_file(folder / dataset / f"{seed}.csv", "transfer"), TRANSFER)
-            frames.append(rows.assign(dataset=dataset, seed=seed, method=rows["target"])[list(types)])
+            path = stage_file(folder / dataset / f"{seed}.csv", "transfer")
+            rows = read_lines(path, TRANSFER)
+            check_origin(path, rows, dataset=dataset, seed=seed)
+            frames.append(rows.assign(method=rows["target"])[list(types)])
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(types)).astype(types)
 
 
 def load_cost(folder: Path, *, datasets: Iterable[str], methods: list[str]) -> pd.DataFrame:
-    """data/cost/<dataset>.csv with the column dataset: method, repeat, seconds (one epoch), epochs (of the training), images,
+    """data/cost/<dataset>.csv: dataset, method, repeat, seconds (one epoch), epochs (of the training), images,
     network, batch_size, device, threads."""
     frames = []
     for dataset in datasets:
         path = stage_file(folder / f"{dataset}.csv", "cost")
         table = read_lines(path, COST)
+        check_origin(path, table, dataset=dataset)
         repeats = {str(method): rows["repeat"].tolist() for method, rows in table.groupby("method")}
         if not {*methods} <= set(repeats) or len(set(map(tuple, repeats.values()))) > 1:
             raise damaged(path, ValueError(f"not every method has every repeat: {repeats}"))
-        frames.append(table.assign(dataset=dataset))
+        frames.append(table)
     cost = pd.concat(frames, ignore_index=True)
     return cost[cost["method"].isin(methods)]
 
@@ -84,8 +94,10 @@ def load_planes(folder: Path, *, datasets: Iterable[str], methods: list[str]) ->
         for method in methods:
             path = stage_file(folder / dataset / f"{method}.npz", "planes")
             arrays = read_arrays(path)
-            if lacking := {*Plane._fields[:-1], "label", "eps"} - set(arrays):
+            if lacking := {*Plane._fields[:-1], "label", "eps", "model"} - set(arrays):
                 raise damaged(path, ValueError(f"it lacks {min(lacking)}"))
+            if arrays["model"] != f"{dataset}/{method}":
+                raise damaged(path, ValueError(f"it is of {arrays['model']}"))
             plane = Plane(**{name: arrays[name] for name in Plane._fields[:-1]}, centres=arrays.get("centres"))
             epochs, images = len(plane.epochs), len(arrays["label"])
             shapes = [array.shape[:2] for array in (plane.accuracy, plane.clean, plane.adversarial, plane.correct)]

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.reporting.files import read_arrays, read_lines, read_record, read_rows
-from pipeline.reporting.measurements import stage_file
+from pipeline.reporting.measurements import check_origin, stage_file
 from pipeline.reporting.outcomes import NOISE, attack_file, summarise
 from pipeline.reporting.verdict.outcomes import AUTOATTACK, AUTOATTACK_L2, verdict_file
 from pipeline.reporting.verdict.prototypes import READ, figures
@@ -118,7 +118,8 @@ def check_transfer(folder: Path, *, datasets: Iterable[str], seeds: Iterable[int
     for dataset, seed in product(datasets, seeds):
         file = stage_file(folder / dataset / f"{seed}.csv", "transfer")
         outcomes = stage_file(file.with_suffix(".parquet"), "transfer")
-        rows = read_rows(outcomes, [*KEYS, "correct"]).astype(dict.fromkeys(("source", "attack", "target"), str))
+        rows = read_rows(outcomes, ["dataset", "seed", *KEYS, "correct"]).astype(dict.fromkeys(("source", "attack", "target"), str))
+        check_origin(outcomes, rows, dataset=dataset, seed=seed)
         again = rows.groupby(KEYS).agg(images=("correct", "size"), accuracy=("correct", "mean"))
         advice = f"delete {file} and {outcomes} and run `dvc checkout` or `dvc repro`"
         if not agree(read_lines(file), again):

@@ -148,7 +148,7 @@ class StoredRun:
         self._add_params({name: value for name, value in flat.items() if name not in self.run.data.params})
 
     def copy_training(self, other: Any) -> None:
-        """Of a run on the same model, all that its training has recorded. What attacks have is named attack.*, accuracy/..., check/..."""
+        """Of a run on the same model, all that its training has recorded: what attacks have is named attack.*, or has a slash."""
         from mlflow.entities import LoggedModelOutput, RunTag
 
         there = {valid_name(name) for name in flatten(self.record["params"])}

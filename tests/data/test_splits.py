@@ -219,8 +219,8 @@ def test_saved_splits_come_back_and_give_the_same_bytes(splits: Splits, tmp_path
         np.testing.assert_array_equal(back.parts()[name].labels, part.labels)
     assert back.classes == ["a", "b", "ü"]
     np.testing.assert_array_equal((back.mean, back.std), (splits.mean, splits.std))
-    save_splits(tmp_path / "b.npz", back)
-    assert (tmp_path / "b.npz").read_bytes() == (tmp_path / "new" / "a.npz").read_bytes()
+    save_splits(tmp_path / "a.npz", back)
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "new" / "a.npz").read_bytes()
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(
@@ -253,11 +253,16 @@ def test_every_unusable_file_is_one_clear_error(splits: Splits, tmp_path: Path) 
     np.save(bare, np.zeros(3))
     np.savez(pickled, train_images=np.array([{}]))
     np.savez(foreign, x=np.zeros(3))
-    contents = [b"", b"text", whole[: len(whole) // 2], bytes(flipped), *(b.getvalue() for b in (bare, pickled, foreign))]
+    save_splits(tmp_path / "b.npz", splits)
+    another = (tmp_path / "b.npz").read_bytes()
+    made = [b.getvalue() for b in (bare, pickled, foreign)]
+    contents = [b"", b"text", whole[: len(whole) // 2], bytes(flipped), *made, another]
     for content in contents:
         path.write_bytes(content)
         with pytest.raises(ValueError, match=r"a\.npz is cut off, damaged or not made by stage data.*dvc checkout.*dvc repro"):
             load_splits(path)
+    with pytest.raises(ValueError, match="it is the data set b"):
+        load_splits(path)
 
 
 def test_summary(splits: Splits) -> None:

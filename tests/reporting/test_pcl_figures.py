@@ -1,5 +1,6 @@
 """Figures of the pcl paper: what is drawn, from made files."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,15 @@ def test_progress_shows_every_epoch_and_the_centres_of_those_that_have_them(plan
 def test_missing_planes_name_the_stage(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"digits/hcp.npz; run `dvc repro planes`"):
         load_planes(tmp_path, datasets=["digits"], methods=["hcp"])
+
+
+def test_planes_of_another_method_or_data_set_are_refused(tmp_path: Path) -> None:
+    write_plane(tmp_path / "digits/hcp.npz", 20, centres=False, scale=4.0)
+    for dataset, method in (("digits", "pcl"), ("cifar10", "hcp")):
+        (tmp_path / dataset).mkdir(exist_ok=True)
+        shutil.copy(tmp_path / "digits/hcp.npz", tmp_path / dataset / f"{method}.npz")
+        with pytest.raises(ValueError, match=rf"{dataset}/{method}\.npz is damaged \(it is of digits/hcp\)"):
+            load_planes(tmp_path, datasets=[dataset], methods=[method])
 
 
 def test_tsne_keeps_neighbours_and_is_repeatable() -> None:

@@ -89,7 +89,16 @@ DAMAGE: dict[str, tuple[Callable[[], object], str]] = {
         lambda: rewrite(TRANSFER.with_suffix(".parquet"), lambda rows: rows["image"] < 20),
         "0.csv and .*0.parquet differ: one is not whole",
     ),
+    "transfer of another set": (lambda: transfer_of(dataset="cifar10"), r"0.parquet is damaged \(it is of dataset cifar10\)"),
+    "transfer of another seed": (lambda: transfer_of(seed=1), r"0.parquet is damaged \(it is of seed 1\)"),
 }
+
+
+def transfer_of(**origin: str | int) -> None:
+    """Both files, as they are for another data set or seed."""
+    outcomes, table = TRANSFER.with_suffix(".parquet"), TRANSFER.with_suffix(".csv")
+    pd.read_parquet(outcomes).assign(**origin).to_parquet(outcomes)
+    pd.read_csv(table).assign(**origin).to_csv(table, index=False)
 
 
 @pytest.mark.usefixtures("in_run")
@@ -111,14 +120,17 @@ def test_a_model_of_the_run_that_was_shown_no_images() -> None:
 
 
 def test_times_without_a_repeat_or_with_half_a_line(tmp_path: Path) -> None:
-    path, head = tmp_path / "digits.csv", "method,epochs,images,network,batch_size,device,threads,repeat,seconds\n"
-    hcp, at = (f"{name},20,9,conv6,64,cpu,1,1,0.5\n" for name in ("hcp", "at"))
+    path, head = tmp_path / "digits.csv", "dataset,method,epochs,images,network,batch_size,device,threads,repeat,seconds\n"
+    hcp, at = (f"digits,{name},20,9,conv6,64,cpu,1,1,0.5\n" for name in ("hcp", "at"))
     for text in (head + hcp + at + hcp.replace(",1,0.5", ",2,0.5"), head + hcp + at.replace("0.5", ""), head + hcp):
         path.write_text(text)
         with pytest.raises(ValueError, match=r"digits\.csv is damaged"):
             load_cost(tmp_path, datasets=["digits"], methods=["hcp", "at"])
     path.write_text(head.replace("repeat", "repea4") + hcp + at)
     with pytest.raises(ValueError, match=r"digits\.csv is damaged \(it lacks repeat\)"):
+        load_cost(tmp_path, datasets=["digits"], methods=["hcp", "at"])
+    path.write_text((head + hcp + at).replace("digits", "mnist"))
+    with pytest.raises(ValueError, match=r"digits\.csv is damaged \(it is of dataset mnist\)"):
         load_cost(tmp_path, datasets=["digits"], methods=["hcp", "at"])
     path.write_text(head + hcp + at)
     assert len(load_cost(tmp_path, datasets=["digits"], methods=["hcp", "at"])) == 2
