@@ -110,7 +110,11 @@ def explain(tree: Tree, depth: int = 0) -> list[str]:
         if isinstance(value, dict) and value:
             lines += [f"{'  ' * depth}{key}:", *explain(value, depth + 1)]
         else:
-            text = yaml.safe_dump(plain(value), default_flow_style=True, width=1000).removesuffix("\n").removesuffix("\n...")
+            text = (
+                yaml.safe_dump(plain(value), default_flow_style=True, allow_unicode=True, width=1000)
+                .removesuffix("\n")
+                .removesuffix("\n...")
+            )
             where = f"   # {value.file}:{value.line}" if isinstance(value, Leaf) else ""
             lines.append(f"{'  ' * depth}{key}: {text}{where}")
     return lines

@@ -1,6 +1,7 @@
 """Where tensors live and on how many threads."""
 
 import os
+import sys
 
 import torch
 
@@ -20,6 +21,8 @@ def set_up_device(device: str, threads: int) -> torch.device:
         torch.backends.cudnn.deterministic = True
         if world_size() > 1:
             _take_own_gpu()
+    elif torch.backends.mps.is_available():
+        print("warning: MPS, Apple's GPU, is not supported here: the CPU does the work", file=sys.stderr, flush=True)
     if threads:
         torch.set_num_threads(threads)
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
