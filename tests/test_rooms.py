@@ -1,6 +1,7 @@
 """The structure: which room may import which, and that an item depends on the code that it uses, and on no other."""
 
 import ast
+import re
 import shutil
 import subprocess
 import sys
@@ -141,6 +142,34 @@ def changed(folder: Path, before: dict[str, str], file: str) -> set[str]:
         path.write_text(text)
     assert set(now) == set(before)
     return {name.removeprefix("digits/") for name in now if now[name] != before[name]}
+
+
+@pytest.mark.parametrize(
+    ("lookup", "file", "entry"),
+    [
+        ("losses/__init__.py", "losses/triplet.py", "Triplet"),
+        ("attacks/__init__.py", "attacks/fgsm.py", "fgsm"),
+        ("models/__init__.py", "models/conv6.py", "Conv6"),
+        ("data/sources.py", "data/image_folders.py", "image_folder"),
+    ],
+)
+def test_a_new_loss_attack_network_or_source_concerns_nothing_that_is_there(
+    lookup: str, file: str, entry: str, repository: tuple[Path, dict[str, str]]
+) -> None:
+    """A copy of one that is there, under another name."""
+    folder, before = repository
+    new, names = folder / "pipeline" / file.replace(".py", "_too.py"), folder / "pipeline" / lookup
+    text = names.read_text()
+    try:
+        shutil.copy(folder / "pipeline" / file, new)
+        module = new.relative_to(folder).with_suffix("").as_posix().replace("/", ".")
+        more, added = re.subn(r"= \{\n", f'= {{\n    "{entry.lower()}_too": {entry}Too,\n', text)
+        assert added == 1
+        names.write_text(f"from {module} import {entry} as {entry}Too\n{more}")
+        assert items(folder) == before
+    finally:
+        names.write_text(text)
+        new.unlink()
 
 
 def test_a_change_of_a_loss_concerns_the_methods_that_have_it(repository: tuple[Path, dict[str, str]]) -> None:
