@@ -2,9 +2,12 @@
 the last commit in a temporary folder, with this Python's packages. Half an hour. `python -m benchmarks.repro`."""
 
 import argparse
+import json
 import os
+import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +16,7 @@ from benchmarks.measure import child
 from benchmarks.results import Report, parse, run_main, start, write
 
 CHANGE = ("input_gradient: 0.1", "input_gradient: 0.11")  # of one method that no other builds on
-NOTE = "GB: the most that one of the processes held."
+NOTE = "Planned: by `make plan` just before. GB: the most that one of the processes held."
 GB = 1e9
 
 
@@ -33,6 +36,14 @@ def change_one_method(clone: Path) -> None:
     file.write_text(text.replace(f"{before}\n", f"{after}\n"))
 
 
+def planned(clone: Path, jobs: int, env: Mapping[str, str], *options: str) -> float:
+    """Seconds, as `make plan` has them."""
+    command = [sys.executable, "-m", "stages.plan", "--json", f"--jobs={jobs}", *options]
+    done = subprocess.run(command, cwd=clone, env={**env, "PYTHONPATH": str(clone)}, stdout=subprocess.PIPE, text=True, check=True)
+    total = json.loads(done.stdout)["total"]
+    return 3600 * float(total["hours_side_by_side" if jobs > 1 else "hours"])
+
+
 def main() -> None:
     chosen, device = parse(arguments(), {})
     stages = chosen.stages or (["data"] if chosen.quick else [])
@@ -49,10 +60,13 @@ def main() -> None:
             if what == "one method changed":
                 change_one_method(clone)
             print(f"{shown}: {what}", file=sys.stderr)
+            options = {"nothing changed": None, "one method changed": ["--changed"]}.get(what, [])
+            plan = float("nan") if stages or options is None else planned(clone, chosen.jobs, env, *options)
             done = child(command, cwd=clone, env=env)
-            rows.append((shown, what, done.seconds, done.peak))
-    table = pd.DataFrame(rows, columns=["command", "when", "seconds", "bytes"])
-    lines = table.assign(seconds=table["seconds"].map("{:.1f}".format), GB=(table["bytes"] / GB).map("{:.2f}".format))
+            rows.append((shown, what, done.seconds, plan, done.peak))
+    table = pd.DataFrame(rows, columns=["command", "when", "seconds", "planned", "bytes"])
+    times = {name: table[name].map("{:.1f}".format).replace("nan", "") for name in ("seconds", "planned")}
+    lines = table.assign(**times, GB=(table["bytes"] / GB).map("{:.2f}".format))
     report = Report("repro", "The whole pipeline", table, {"": lines.drop(columns="bytes")}, [NOTE], [])
     print(write(report, chosen.out, known), end="")
 
