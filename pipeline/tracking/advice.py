@@ -6,8 +6,12 @@ from pathlib import Path
 
 ANEW = "`python -m stages.sync` then records all runs in a new one"
 ADVICE = (  # what MLflow and SQLAlchemy say: what to do
-    (r"filesystem tracking backend", f"set tracking.uri to '' or sqlite:///FILE; {ANEW}"),
-    (r"state is deleted|deleted experiment", "`mlflow experiments restore` brings it back, or name another tracking.experiment"),
+    (r"filesystem tracking backend", f"unset MLFLOW_TRACKING_URI, or set tracking.uri to sqlite:///FILE; {ANEW}"),
+    (
+        r"state is deleted|deleted experiment",
+        "`MLFLOW_TRACKING_URI=sqlite:///mlflow/mlflow.db mlflow experiments restore -x ID` brings it back (another store: its "
+        "address), or name another tracking.experiment",
+    ),
     (r"database is locked|file lock", "another process writes to it; wait for that one"),
     (r"not a database|malformed|no such (table|column)", f"the file is damaged or none of MLflow's: move it away; {ANEW}"),
     (

@@ -1,8 +1,11 @@
 """A store that fails says in its one line what to do, and what it missed can be recorded later."""
 
+import os
 import re
 import shutil
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -31,9 +34,10 @@ def deleted(path: Path) -> str:
     return ""
 
 
+RESTORE = "MLFLOW_TRACKING_URI=sqlite:///mlflow/mlflow.db mlflow experiments restore -x ID"
 ADVICE = {
-    "file store": "set tracking.uri to '' or sqlite:///FILE; `python -m stages.sync` then records all runs in a new one",
-    "deleted experiment": "`mlflow experiments restore` brings it back, or name another tracking.experiment",
+    "file store": "unset MLFLOW_TRACKING_URI, or set tracking.uri to sqlite:///FILE; `python -m stages.sync` then records all runs",
+    "deleted experiment": f"`{RESTORE}` brings it back",
     "old schema": "it was made by an earlier MLflow: copy the file, then `mlflow db upgrade` with its sqlite:///FILE",
     "no database": "the file is damaged or none of MLflow's: move it away",
     "no folder": "its folder must be there and may be written to",
@@ -56,6 +60,16 @@ def test_what_to_do_stands_in_the_line(failure: str, tmp_path: Path, capfd: pyte
     elsewhere = f"sqlite:///{tmp_path}/elsewhere.db"
     shutil.copy("mlflow/mlflow.db", tmp_path / "elsewhere.db")
     assert sync(Settings(enabled=True, uri=elsewhere, experiment="digits"), tmp_path) == 1
+
+
+def test_a_deleted_experiment_comes_back_as_advised() -> None:
+    store = Store(SETTINGS._replace(experiment="deleted three"))
+    store.client.delete_experiment(store.experiment_id)
+    assignment, *command = RESTORE.replace("ID", store.experiment_id).split()
+    program = Path(sys.executable).with_name(command[0])
+    environment = {**os.environ, **dict([assignment.split("=", 1)])}
+    subprocess.run([program, *command[1:]], env=environment, check=True, capture_output=True)
+    assert store.client.get_experiment(store.experiment_id).lifecycle_stage == "active"
 
 
 def test_an_old_schema_a_newer_one_and_a_broken_file_are_told_apart(tmp_path: Path) -> None:
