@@ -21,7 +21,7 @@ help:  ## this list
 # have many items to itself. One that fails stops only what needs it. The closing dvc repro does what is left, tries that one again,
 # and fails with it.
 repro: repository $(INSTALLED)  ## install what is missing, then everything: data, training, attacks, tables, report (JOBS at a time)
-	@cd $(FOLDER) && PYTHONPATH=$(CURDIR) python -m stages.locks
+	@cd $(FOLDER) && PYTHONPATH=$(abspath $(dir $(firstword $(MAKEFILE_LIST)))) python -m stages.locks
 	@if [ "$(JOBS)" -le 1 ]; then $(DVC) repro items && exec $(GROUP) $(DVC) repro --keep-going; elif ! $(DVC) status -q; then \
 		exec $(GROUP) $(MAKE) --no-print-directory -f $(firstword $(MAKEFILE_LIST)) side-by-side; fi
 	@echo "The report is $(FOLDER)/metrics/report.html; make ui compares the runs."

@@ -52,7 +52,9 @@ def test_the_epoch_is_chosen_by_the_validation_split_and_by_no_other() -> None:
         answers = [made.network.eval()(torch.from_numpy(part) / 255).argmax(1).numpy() for part in images]
     train, right, test = (ImageSet(x, (y + wrong) % 4) for x, y, wrong in zip(images, answers, (1, 0, 1), strict=True))
     known = splits()
-    assert validation(made, own, Splits(train, right, test, known.classes, known.mean, known.std))() == {"validation_accuracy": 100}
+    assert validation(made, own, Splits(train, right, test, known.classes, known.mean, known.std))(False) == {
+        "validation_accuracy": 100
+    }
 
 
 @pytest.mark.parametrize("method", ["softmax_fs", "hcp", "adp", "atda", "pcl_auxiliary", "vgg", "hcp_trades"])

@@ -105,7 +105,8 @@ def load_learnt(folder: Path, *, datasets: Iterable[str], methods: Iterable[str]
     was trained on adversarial examples: accuracy on validation images under that attack, as `accuracy_rows`."""
     rows = []
     for dataset, method, seed in product(datasets, methods, seeds):
-        about = read_record(attack_file(folder, dataset, method, seed, "run.json")).get("params", {}).get("validation", {})
+        record = folder / dataset / method / str(seed) / "run.json"  # none of a model that stages.evaluate judges
+        about = read_record(record).get("params", {}).get("validation", {}) if record.is_file() else {}
         if about.get("robust") is not None:
             rows.append((dataset, method, seed, float(about["robust"]), int(about["images"])))
     return accuracy_rows(pd.DataFrame(rows, columns=["dataset", "method", "seed", "accuracy", "images"]), ["dataset", "method"])
