@@ -104,8 +104,9 @@ class Store:
             free = [run for run in found if tag not in run.data.tags]
             stored = StoredRun(self, record, free[0] if free else self._new_run(record, source, when), when)
             stored.add_params()
-            if found and not free:
-                stored.copy_training(found[0])
+            trained = [run for run in found if "key.train" in run.data.tags]
+            if trained and "key.train" not in stored.run.data.tags:  # a new run, or one whose copy was broken off
+                stored.copy_training(trained[0])
             return stored
 
     def _new_run(self, record: Mapping[str, Any], source: Mapping[str, str], when: int | None) -> Any:
@@ -162,8 +163,9 @@ class StoredRun:
             self.client.log_inputs(self.run_id, other.inputs.dataset_inputs)
         if model := model_of(other):
             self.client.log_outputs(self.run_id, [LoggedModelOutput(model, 0)])
-        if trained := other.data.tags.get("key.train"):
-            self.client.log_batch(self.run_id, tags=[RunTag("key.train", trained)])
+        self.client.log_batch(
+            self.run_id, tags=[RunTag("key.train", other.data.tags["key.train"])]
+        )  # last: it says that all is there
         self.run = self.client.get_run(self.run_id)
 
     def _add_params(self, params: Mapping[str, str]) -> None:
