@@ -1,5 +1,6 @@
 """The picture of what was published and what is left: the right value of each method, and of the right data set."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -31,8 +32,9 @@ def test_published_is_what_the_strongest_attack_leaves_at_the_largest_eps() -> N
 def test_a_data_set_of_the_papers_is_compared_with_itself(dataset: str, source: str) -> None:
     keys = {"softmax_fs": "softmax_fs", "mine": "", "deep": "pcl_deep"}
     table = overview_table(verdicts(dataset, *keys), strongest_published(load_published()), keys)
-    assert table["label"].tolist() == ["SOFTMAX_FS", "DEEP"]  # nothing is published of the other
-    assert set(table["source"]) == {source}
+    assert table["label"].tolist() == ["SOFTMAX_FS", "MINE", "DEEP"]
+    assert table["source"].eq("").tolist() == [False, True, False]  # nothing is published of it
+    assert set(table["source"]) == {source, ""}
     assert (table["measured"] == VALUES["pgd"]).all()
     assert (table["autoattack"] == VALUES["autoattack"]).all()
 
@@ -41,6 +43,18 @@ def test_a_run_without_a_published_method_has_a_picture_that_says_so() -> None:
     table = overview_table(verdicts("digits", "mine"), strongest_published(load_published()), {"mine": ""})
     figure = overview_figure(table, {"digits": 0.1})
     assert "No method" in figure.texts[0].get_text()
+
+
+def test_a_method_without_a_published_value_is_drawn_if_autoattack_leaves_more_than_chance() -> None:
+    keys = {"mine": "", "broken": "", "deep": "pcl_deep"}
+    found = verdicts("digits", *keys)
+    found.loc[found["method"].eq("broken") & found["attack"].eq("autoattack"), "measured"] = 10.0
+    table = overview_table(found, strongest_published(load_published()), keys)
+    assert table["label"].tolist() == ["MINE", "DEEP"]
+    figure = overview_figure(table, {"digits": 0.1})
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["MINE", "DEEP"]
+    diamonds = figure.axes[0].collections[-3].get_offsets()
+    assert np.ma.getmaskarray(diamonds)[:, 0].tolist() == [True, False] or np.isnan(diamonds[:, 0]).tolist() == [True, False]
 
 
 def test_a_line_that_is_held_against_another_data_set_says_so() -> None:

@@ -25,7 +25,7 @@ OVERVIEW = {
     "overview.png": (
         "What the strongest l-inf attack of the papers leaves by their own account (on CIFAR-10, where they do not have the data "
         "set), what the strongest of the same attacks leaves here, and what AutoAttack leaves. A dark line joins what the two "
-        "papers say of one method."
+        "papers say of one method. Without a diamond: they have no such value, and AutoAttack leaves more than chance."
     ),
 }
 HCP_FIGURES = {

@@ -1,5 +1,6 @@
 """One picture of it all: what the papers report under their attacks, what their attacks leave here, and what AutoAttack leaves."""
 
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -39,20 +40,24 @@ def strongest_published(published: pd.DataFrame) -> pd.DataFrame:
 
 def overview_table(verdicts: pd.DataFrame, published: pd.DataFrame, keys: dict[str, str]) -> pd.DataFrame:
     """verdicts: `verdict_frame`; published: `strongest_published`; keys: the published method by method. A row per data set and
-    method that a paper reports under attack: dataset, label, measured (the papers' strongest attack), autoattack, chance, and
-    least, most, eps and source (the data set) of the published values."""
+    method that a paper reports under attack, or of which AutoAttack leaves more than chance: dataset, label, measured (the papers'
+    strongest attack), autoattack, chance, and least, most, eps and source (the data set) of the published values, nan and "" where
+    there are none. Nothing of a data set none of whose methods is published."""
     lines = []
     for (dataset, method), rows in verdicts.groupby(["dataset", "method"], sort=False):
         theirs = published[published["key"] == keys[str(method)]]
         source = dataset if (theirs["dataset"] == dataset).any() else ELSEWHERE
         theirs = theirs[theirs["dataset"] == source]
         strongest, worst = papers_attack(rows), row_of(rows, AUTOATTACK)
-        if theirs.empty or strongest is None or worst is None:
+        chance = rows["chance"].iloc[0]
+        if strongest is None or worst is None or (theirs.empty and worst["measured"] <= chance):
             continue
-        values = (strongest["measured"], worst["measured"], rows["chance"].iloc[0])
-        lines.append((dataset, rows["label"].iloc[0], *values, *theirs[["least", "most", "eps"]].iloc[0], source))
+        values = (strongest["measured"], worst["measured"], chance)
+        of_papers = (math.nan, math.nan, math.nan, "") if theirs.empty else (*theirs[["least", "most", "eps"]].iloc[0], source)
+        lines.append((dataset, rows["label"].iloc[0], *values, *of_papers))
     columns = ["dataset", "label", "measured", "autoattack", "chance", "least", "most", "eps", "source"]
     table = pd.DataFrame(lines, columns=columns)
+    table = table[table.groupby("dataset")["most"].transform("count") > 0]
     return table.sort_values(["dataset", "autoattack", "measured"], kind="stable", ignore_index=True)
 
 
@@ -73,10 +78,10 @@ def overview_figure(table: pd.DataFrame, eps: dict[str, float]) -> Figure:
 
 def _panel(ax: Axes, rows: pd.DataFrame, eps: float) -> None:
     places, own = rows.index, rows[rows["source"] == rows["dataset"]]
-    first = (own if len(own) else rows).iloc[0]  # what most are held against; a line of another set says so
+    first = (own if len(own) else rows[rows["source"] != ""]).iloc[0]  # what most are held against; a line of another set says so
     shown = "" if first["source"] == first["dataset"] else f", {first['source']}"
     names = [
-        row["label"] if row["source"] == first["source"] else f"{row['label']} ({row['source']}, eps {row['eps']:g})"
+        row["label"] if row["source"] in ("", first["source"]) else f"{row['label']} ({row['source']}, eps {row['eps']:g})"
         for _, row in rows.iterrows()
     ]
     ax.hlines(places, rows["autoattack"], rows["most"], color="#DDDDDD", zorder=1)
