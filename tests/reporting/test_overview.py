@@ -54,7 +54,7 @@ def test_a_method_without_a_published_value_is_drawn_if_autoattack_leaves_more_t
     figure = overview_figure(table, {"digits": 0.1})
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["MINE", "DEEP"]
     diamonds = figure.axes[0].collections[-3].get_offsets()
-    assert np.ma.getmaskarray(diamonds)[:, 0].tolist() == [True, False] or np.isnan(diamonds[:, 0]).tolist() == [True, False]
+    assert np.isnan(np.ma.filled(diamonds[:, 0], np.nan)).tolist() == [True, False]
 
 
 def test_a_line_that_is_held_against_another_data_set_says_so() -> None:
