@@ -1,4 +1,4 @@
-# make repro: everything; make test: the tests. `make help` lists the rest. PROFILE=hcp (pcl, cifar10, short) does it in profiles/hcp.
+# make repro: everything; make test: the tests. `make help` lists the rest. PROFILE=hcp does it in profiles/hcp.
 PYTHON ?= python3
 PORT ?= 5000
 JOBS ?= 2

@@ -399,7 +399,7 @@ def test_a_given_model_as_documented_has_a_row_in_every_table(copy: Path) -> Non
     assert clean > 85  # of 20 images
 
 
-@pytest.mark.parametrize("name", ["hcp", "pcl", "short"])
+@pytest.mark.parametrize("name", ["hcp", "pcl", "mnist"])
 def test_a_paper_s_profile_starts_as_git_has_it(tmp_path: Path, name: str) -> None:
     assert run(ROOT, "git", "checkout-index", "--all", f"--prefix={tmp_path}/").returncode == 0
     assert run(tmp_path, "git", "init", "-q").returncode == 0
@@ -408,11 +408,11 @@ def test_a_paper_s_profile_starts_as_git_has_it(tmp_path: Path, name: str) -> No
 
 @pytest.mark.slow
 @pytest.mark.skipif("PIPELINE_IMAGES" not in os.environ, reason="PIPELINE_IMAGES names no folder with parquet files of the sets")
-def test_one_method_of_the_short_profile_runs_on_500_real_images(tmp_path: Path) -> None:
-    params = yaml.safe_load((ROOT / "profiles/short/params.yaml").read_text())
+def test_one_method_of_a_small_profile_runs_on_500_real_images(tmp_path: Path) -> None:
+    params = yaml.safe_load((ROOT / "profiles/mnist/params.yaml").read_text())
     params |= {"extends": str(ROOT / "params.yaml"), "root": str(ROOT), "tracking": {"enabled": False}}
     params["images"] = {"form": "parquet", "folder": os.environ["PIPELINE_IMAGES"]}
-    params["run"] |= {"datasets": ["mnist"], "methods": ["softmax_fs"]}
+    params["run"] |= {"methods": ["softmax_fs"]}
     params["datasets"]["mnist"] |= {"sample": {"train": 500, "test": 100, "seed": 0}}
     params["datasets"]["mnist"]["training"] |= {"epochs": {"pretrain": 10, "train": 10}, "batch_size": 16}
     params["datasets"]["mnist"]["evaluation"] = {"l2": {"images": 10}, "headline": {"images": 20}}

@@ -29,8 +29,7 @@ def test_fewer_epochs_or_images_are_a_reduced_run() -> None:
     longer = schedule | {"pretrain": {"mnist": 51, "cifar10": 200}}
     assert reduced_sets(params, {"pcl": longer}) == {("pcl", "mnist")}
     assert reduced_sets(params, {"pcl": schedule | {"train": {"all": 301}}}) == {("pcl", name) for name in params.run.datasets}
-    sampled = {("pcl", "mnist"), ("pcl", "fashion_mnist")}  # of their images
-    assert reduced_sets(profile("short"), {"pcl": schedule}) == sampled
+    assert reduced_sets(profile("mnist"), {"pcl": schedule}) == {("pcl", "mnist")}  # a sample of its images
 
 
 def test_what_a_run_trains_with() -> None:
@@ -40,15 +39,15 @@ def test_what_a_run_trains_with() -> None:
 
 def test_which_networks_make_the_images_for_others() -> None:
     assert set(source_texts(profile("pcl")).values()) == {"vgg19 of width 64"}  # of both sources
-    assert source_texts(profile("short")) == dict.fromkeys(("mnist", "fashion_mnist"), "vgg19 of width 16")
+    assert source_texts(profile("mnist")) == {"mnist": "vgg19 of width 16"}
     assert set(source_texts(profile("hcp")).values()) == {"-"}
-    other = profile("short")
+    other = profile("mnist")
     other.datasets["mnist"].networks["source"] = other.datasets["mnist"].networks["main"]
     assert source_texts(other)["mnist"] == "conv6"
 
 
 def test_the_runs_of_a_checkout_are_its_own_and_its_profiles() -> None:
-    assert [*load_runs(ROOT)] == ["params.yaml", *(f"profiles/{name}/params.yaml" for name in ("cifar10", "hcp", "pcl", "short"))]
+    assert [*load_runs(ROOT)] == ["params.yaml", *(f"profiles/{name}/params.yaml" for name in ("cifar10", "fashion_mnist", "hcp", "mnist", "pcl"))]
 
 
 def test_needs_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:

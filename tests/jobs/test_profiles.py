@@ -107,7 +107,7 @@ def train_steps(learner: Learner, recipe: Recipe, batches: Iterator[tuple[Tensor
 
 
 def test_no_profile_is_forgotten() -> None:
-    assert {"digits", "hcp", "pcl", "short"} <= PROFILES.keys()
+    assert {"digits", "hcp", "pcl", "mnist", "fashion_mnist"} <= PROFILES.keys()
     assert {model.recipe.network.name for model in MODELS.values()} >= {"small_cnn", "conv6", "resnet110", "vgg19"}
 
 

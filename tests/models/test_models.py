@@ -15,6 +15,7 @@ from torchvision.models import ResNet101_Weights
 from torchvision.models.resnet import Bottleneck
 
 from pipeline.models import NETWORKS
+from pipeline.models.conv6 import PReLU
 from pipeline.models.network import Network
 
 SMALL: dict[str, tuple[int, int, dict[str, Any]]] = {  # channels, image size, options: as small as the network can be
@@ -99,6 +100,20 @@ def test_conv6_and_small_cnn_have_the_parameters_of_their_tables() -> None:
         trunk = sum(conv_bn(3, a, b) for a, b in pairwise(widths))
         net = build("small_cnn", channels, classes=7, widths=[4, 6, 8, 10], branch=5, penultimate=3)
         assert count(net) == trunk + linear(8, 5) + linear(10, 3) + linear(3, 7)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_the_prelu_of_conv6_is_that_of_torch(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    x = torch.cat([torch.randn(3, 5, 4, 4), torch.zeros(1, 5, 4, 4)]).to(dtype)  # both take the slope at 0
+    slopes, weights = torch.tensor([-0.5, 0.0, 0.25, 0.75, 2.0], dtype=dtype), torch.randn_like(x)
+    found = []
+    for kind in (PReLU, nn.PReLU):
+        module, images = kind(5).to(dtype), x.clone().requires_grad_()
+        module.weight.data = slopes.clone()
+        (module(images) * weights).sum().backward()
+        found.append((module(images), images.grad, module.weight.grad))
+    torch.testing.assert_close(found[0], found[1])
 
 
 def test_vgg19_has_the_convolutions_of_torchvision() -> None:

@@ -126,12 +126,12 @@ def test_a_queued_experiment_is_recorded_in_the_repository_that_it_is_a_copy_of(
 ) -> None:
     repository, copy, another = (tmp_path / name for name in ("mine", "mine/.dvc/tmp/exps/tmp1", "another"))
     for top in (repository, copy, another):
-        (top / "profiles/short").mkdir(parents=True)
+        (top / "profiles/mnist").mkdir(parents=True)
         (top / ".dvc").mkdir(exist_ok=True)
     for folder, root, expected in (
         (copy, repository, repository / "mlflow"),
-        (copy / "profiles/short", repository, repository / "profiles/short/mlflow"),
-        (repository / "profiles/short", repository, repository / "profiles/short/mlflow"),
+        (copy / "profiles/mnist", repository, repository / "profiles/mnist/mlflow"),
+        (repository / "profiles/mnist", repository, repository / "profiles/mnist/mlflow"),
         (another, repository, another / "mlflow"),
     ):
         monkeypatch.chdir(folder)
