@@ -47,7 +47,10 @@ def test_which_networks_make_the_images_for_others() -> None:
 
 
 def test_the_runs_of_a_checkout_are_its_own_and_its_profiles() -> None:
-    assert [*load_runs(ROOT)] == ["params.yaml", *(f"profiles/{name}/params.yaml" for name in ("cifar10", "fashion_mnist", "hcp", "mnist", "pcl"))]
+    assert [*load_runs(ROOT)] == [
+        "params.yaml",
+        *(f"profiles/{name}/params.yaml" for name in ("cifar10", "fashion_mnist", "hcp", "mnist", "pcl")),
+    ]
 
 
 def test_needs_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
