@@ -130,7 +130,7 @@ def coverage_markdown(published: pd.DataFrame, runs: Sequence[Measured], rest: N
     closing = pd.DataFrame([{"paper": "both", "table": "all", "dataset": "all", "figures": len(table), **total}])
     lines = pd.concat([lines, closing], ignore_index=True)[["paper", "table", "dataset", "figures", *STATUSES]]
     reduced = sorted(set(table.loc[table["status"].str.startswith("reduced"), "run"]))
-    known = {key for one in runs for key in (*one.run.sources, *(method.published for method in one.run.methods.values()))}
+    known = {own.published for one in runs for group in (one.run.sources, one.run.methods) for own in group.values()}
     lacking = sorted(set(table["key"]) - known)
     parts = [
         f"# What is reproduced of {len(table)} figures",

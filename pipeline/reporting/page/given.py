@@ -73,7 +73,6 @@ def described(about: dict[str, Any]) -> Run:
         {
             "root": ".",
             "seeds": [0],
-            "attacks": list(LINF),
             "datasets": {dataset: {**strengths, "headline_eps": about["eps"], "epochs": {}}},
             "methods": {method: {"label": about["name"], "papers": [], "published": None, "kind": kind}},
             "sources": {},
