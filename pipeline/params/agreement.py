@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pipeline.params.schema import Method, Params
 
 PUBLISHED = Path(__file__).parents[1] / "reporting/published.csv"
-PAPERS = ("fgsm", "bim", "mim")  # besides pgd, which stages run: attacks whose rows stand beside the papers'
+PAPERS = ("fgsm", "bim", "mim")  # besides pgd: must mean the attack of that name, which tables set beside the papers' values
 RESERVED = (  # what outcomes and tables call other things
     *("clean", "noise", "autoattack", "adaptive", "robust", "unbounded"),
     *("ce", "dlr", "joint", "joint_t", "features", "sibling", "log", "rescaled", "bpda", "eot"),

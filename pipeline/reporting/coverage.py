@@ -98,9 +98,9 @@ def coverage(published: pd.DataFrame, runs: Sequence[Measured]) -> pd.DataFrame:
 def _status(row: pd.Series) -> str:
     if pd.isna(row["measured"]):
         return "not_run"
-    room = POINTS if row["metric"] == "accuracy" else SHARE * row["published"]
+    tolerance = POINTS if row["metric"] == "accuracy" else SHARE * row["published"]
     low, high = (row["measured"] if pd.isna(row[end]) else row[end] for end in ("low", "high"))
-    near = low - room <= row["published"] <= high + room
+    near = low - tolerance <= row["published"] <= high + tolerance
     if row["reduced"]:
         return "reduced_near" if near else "reduced_far"
     return "reproduced" if near else "different"

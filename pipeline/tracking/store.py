@@ -32,7 +32,7 @@ class Settings(NamedTuple):
 
 
 def store_uri(uri: str) -> str:
-    """An absolute tracking URI."""
+    """A tracking URI: as given, as in the environment, or the database of this folder."""
     return uri or os.environ.get("MLFLOW_TRACKING_URI") or own_uri()
 
 
@@ -127,8 +127,8 @@ def _check_place(place: str, own: str) -> None:
     below = f"/{STORE}/artifacts/"
     if place != own and below in place and place.rpartition(below)[2] == own.rpartition(below)[2]:
         raise ValueError(
-            f"its files are in {place}, as this folder was moved or copied; `mv {STORE} {STORE}.old`, then `python -m stages.sync` "
-            "records all runs anew"
+            f"the store's files are recorded in {place}, as this folder was moved or copied; `mv {STORE} {STORE}.old`, then "
+            "`python -m stages.sync` records all runs anew"
         )
 
 
