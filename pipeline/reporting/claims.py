@@ -16,7 +16,7 @@ from pipeline.reporting.published import pcl_published
 from pipeline.reporting.verdict.status import FEATURES as FEATURES_GROUP
 from pipeline.reporting.verdict.status import FEATURES_ADVERSARIAL
 
-TABLES = ("verdict", "verdict_status", "hcp", "pcl", "pcl_figure7")  # files that the claims are checked on
+TABLES = ("verdict", "verdict_status", "pcl", "curves")  # files that the claims are checked on
 FEATURES = ("center", "pcl", "pcl_deep", "hcp", "hcp_fs")  # published keys of the losses on features without an adversary
 BLACK_BOX = "from vgg "  # before the attacks of pcl table 3 that are made on another network, and its clean accuracy
 TABLE_4 = "table 4 "  # before attacks at the eps of pcl table 4
@@ -24,8 +24,8 @@ WEAKER = "weaker "  # before attacks at the eps at which BIM leaves nearest to h
 
 
 class Place(NamedTuple):
-    """A row of verdict.csv by published key; of pcl table 3 where the attack begins with BLACK_BOX, of hcp table 2 or pcl figure 7
-    where it begins with WEAKER, of pcl table 4 where it begins with TABLE_4."""
+    """A row of verdict.csv by published key; of pcl table 3 where the attack begins with BLACK_BOX, of pcl table 4 where it
+    begins with TABLE_4, of curves.csv where it begins with WEAKER."""
 
     key: str
     attack: str
@@ -124,18 +124,17 @@ def rows_of(dataset: str, tables: Mapping[str, pd.DataFrame], keys: Mapping[str,
     third, fourth = pcl[pcl["table"] == 3], pcl[(pcl["table"] == 4) & (pcl["attack"] != "clean")]
     shown = third[(third["setting"] == BLACK_BOX.strip()) | (third["attack"] == "clean")]
     informed = fourth["setting"].map({ADAPTIVE_SETTING: TABLE_4 + ADAPTIVE}).fillna(TABLE_4)
-    by_eps = pd.concat([own["hcp"][own["hcp"]["table"] == 2], own["pcl_figure7"]])
     parts = [own["verdict"], shown.assign(attack=BLACK_BOX + shown["attack"]), fourth.assign(attack=informed + fourth["attack"])]
-    return pd.concat([*parts, weaker_rows(by_eps[by_eps["measured"].notna()])], ignore_index=True)
+    return pd.concat([*parts, weaker_rows(own["curves"])], ignore_index=True)
 
 
-def weaker_rows(by_eps: pd.DataFrame) -> pd.DataFrame:
-    """by_eps: accuracies of one data set with a column `key`. Those that WEAKER says, none without an undefended model."""
-    undefended = by_eps[(by_eps["key"] == "softmax_fs") & (by_eps["attack"] == "bim")]
+def weaker_rows(curves: pd.DataFrame) -> pd.DataFrame:
+    """curves: curves.csv, one data set's rows, with a column `key`. Those that WEAKER says, none without an undefended model."""
+    undefended = curves[(curves["key"] == "softmax_fs") & (curves["attack"] == "bim")]
     if undefended.empty:
         return undefended
     eps = float(undefended["eps"].iloc[(undefended["measured"] - 50).abs().argmin()])
-    rows = by_eps[is_close(by_eps["eps"], eps)].drop_duplicates(["key", "attack"])
+    rows = curves[is_close(curves["eps"], eps)]
     return rows.assign(attack=WEAKER + rows["attack"])
 
 

@@ -80,8 +80,8 @@ def write_pcl(
 
 
 def write_verdict(run: Run, data: Path, metrics: Path) -> None:
-    """verdict.csv, verdict_status.csv, prototypes.csv and summary.json in metrics/; broken.csv, curves.csv and masking.csv in
-    data/report; all of the verdict's images alone, which may be fewer than those of the papers' attacks."""
+    """verdict.csv, verdict_status.csv, prototypes.csv, curves.csv and summary.json in metrics/; broken.csv, curves.csv and
+    masking.csv in data/report; all of the verdict's images alone, which may be fewer than those of the papers' attacks."""
     folder, labels = data / "verdict", run.labels
     cells, verdict = load_headline(run, data, run.seeds)
     shown = load_shown(data / "transfer", first_images(verdict) if run.transfer else {}, run.seeds)
@@ -97,5 +97,7 @@ def write_verdict(run: Run, data: Path, metrics: Path) -> None:
     status.to_csv(metrics / "tables" / "verdict_status.csv", index=False)
     masking.to_csv(data / "report" / "masking.csv", index=False)
     broken_frame(cells, verdict, parts, run.datasets, labels).to_csv(data / "report" / "broken.csv", index=False)
-    curves_frame(cells, verdict, labels).to_csv(data / "report" / "curves.csv", index=False)
+    curves = curves_frame(cells, verdict, labels)
+    for folder in (metrics / "tables", data / "report"):  # the first is in git, the second is what the cards depend on
+        curves.to_csv(folder / "curves.csv", index=False)
     (metrics / "summary.json").write_text(json.dumps(summary(verdicts), indent=2) + "\n")

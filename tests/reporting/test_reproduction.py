@@ -41,12 +41,9 @@ def asked(
     pcl: pd.DataFrame | None = None,
     by_eps: list[dict[str, Any]] | None = None,
 ) -> dict[str, Answer]:
-    """by_eps: of hcp table 2."""
+    """by_eps: of curves.csv."""
     tables = {"verdict": pd.DataFrame(rows), "verdict_status": status, "pcl": table_3() if pcl is None else pcl}
-    tables |= {
-        "hcp": pd.DataFrame(by_eps or [row("hcp", "pgd", 1.0)]).assign(table=2),
-        "pcl_figure7": pd.DataFrame([row("at", "pgd", 1.0)]),
-    }
+    tables["curves"] = pd.DataFrame(by_eps or [row("hcp", "pgd", 1.0)])
     return {answer.claim: answer for answer in answers("mnist", PUBLISHED, tables, {"our_hcp": "hcp"}, "a net")}
 
 
@@ -154,7 +151,7 @@ def test_a_run_is_held_against_the_published_tables(tmp_path: Path) -> None:
         tmp_path / "tables/cost.csv", index=False
     )
     EMPTY.to_csv(tmp_path / "tables/verdict_status.csv", index=False)
-    pd.DataFrame(columns=[*pcl[0]]).to_csv(tmp_path / "tables/pcl_figure7.csv", index=False)
+    pd.DataFrame(columns=[*pcl[0]]).to_csv(tmp_path / "tables/curves.csv", index=False)
     write_sums(tmp_path / "tables")
     params = load_params(ROOT / "profiles/pcl/params.yaml", LOOKUPS)
     params.run.datasets[:] = ["mnist"]

@@ -36,12 +36,13 @@ def broken_frame(
 
 
 def curves_frame(cells: pd.DataFrame, verdict: pd.DataFrame, labels: dict[str, str]) -> pd.DataFrame:
-    """Accuracy under each l-inf attack by eps, 0 being clean images: dataset, method, label, attack, eps, measured, ci95_low,
-    ci95_high. `unbounded` is PGD at eps 1."""
+    """Accuracy under each l-inf attack by eps, 0 being clean images: dataset, method, label, attack, eps, measured, images,
+    ci95_low, ci95_high, seeds, seed_std. `unbounded` is PGD at eps 1."""
     own = ~cells["attack"].str.startswith((NOISE, ADAPTIVE)) & (cells["attack"] != CW)
     rows = accuracy_rows(pd.concat([cells[own], verdict[verdict["attack"].isin((AUTOATTACK, UNBOUNDED))]]))
     rows["label"] = [labels[method] for method in rows["method"]]
-    return rounded(rows[["dataset", "method", "label", "attack", "eps", "measured", "ci95_low", "ci95_high"]], 4)
+    columns = ["dataset", "method", "label", "attack", "eps", "measured", "images", "ci95_low", "ci95_high", "seeds", "seed_std"]
+    return rounded(rows[columns], 4)
 
 
 def masking_frame(
