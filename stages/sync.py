@@ -11,7 +11,7 @@ def main() -> None:
     another machine, from a machine without MLflow; then what the report says of each model. What is there stays as it is."""
     from pipeline.params.merge import read_tracking
     from pipeline.tracking.results import sync_all
-    from pipeline.tracking.run import Settings
+    from pipeline.tracking.store import Settings
 
     parser = argparse.ArgumentParser(prog="python -m stages.sync", description=main.__doc__)
     parser.add_argument("folder", nargs="?", type=Path, default=Path(), help="default: the current folder")

@@ -179,6 +179,7 @@ def write_transfer(path: Path, accuracy: dict[tuple[str, str, str, float], float
     table.assign(**origin).to_csv(path, index=False)
 
 
+SOURCES = {"vgg": "VGG-19", "vgg_at_fgsm": "VGG-19 AT-FGSM"}
 METHODS = {  # label, papers, what it is (f: loss on features, a: adversarial training, o: other), what is measured besides
     "softmax_fs": ("SM (FS)", "hcp pcl", "", "noise cw sweep"),
     "at": ("AT (SM)", "hcp", "a", "noise sweep"),
@@ -213,7 +214,6 @@ DIGITS = {
     "table_eps": 0.15,
     "table_c": 0.1,
     "headline_eps": 0.15,
-    "headline_l2": 0.6,
     "epochs": {"pretrain": 10, "train": 20},
 }
 
@@ -233,10 +233,9 @@ def made_item(
     return {
         "root": ".",
         "seeds": [0],
-        "attacks": list(LINF),
         "datasets": {name: DIGITS | own for name, own in (datasets or {"digits": {}}).items()},
         "methods": {name: made_method(name) for name in names},
-        "sources": {"vgg": "VGG-19", "vgg_at_fgsm": "VGG-19 AT-FGSM"},
+        "sources": {name: {"label": label, "published": name} for name, label in SOURCES.items()},
         "transfer": ["vgg", "vgg_at_fgsm", *(name for name in ("madry", "pcl_at_pgd") if name in names)],
         "noise_stop": ["sample", "batch"],
         "cw": {"confidence": 0.0, "learning_rate": 0.05, "steps": 200, "binary_search_steps": 1},

@@ -25,7 +25,7 @@ from pipeline.jobs.verdict import judge
 from pipeline.runtime.device import set_up_device
 from pipeline.runtime.distributed import check_same
 
-ON_TRAIN = 500  # training images that class means are taken over
+ON_TRAIN = 500  # training images that class means are taken over, besides the first one of each class
 IMAGES = 1000  # that are attacked, unless another number is given
 
 
@@ -102,7 +102,7 @@ def judged(loaded: Loaded, data: Arrays, settings: Settings, device: torch.devic
     centres, how = centres_of(loaded, data, images, labels, batch_size=batch_size, seed=seed)
     findings.append(Finding("adaptive attacks", "note", how))
     about = {**loaded.about, **_about(settings, device, len(images))}
-    key = _key(network, about)
+    key = _key(network, about, threat, centres)
     check_same("what is judged", key)
     plan = plan_of(threat, loaded.criterion, centres, images[0], classes=network.classes, batch_size=batch_size)
     victim = attackable(network, images, "bf16" if settings.precision == "bf16" else "fp32")
@@ -161,7 +161,9 @@ def centres_of(
     layers = list(loaded.about["features"]) or list(network.dims)[-1:] or ["logits"]
     x, y, what = images, labels, "the test images, since no training images were given"
     if data.train is not None:
-        order = stratified_order(data.train.labels, seed)[:ON_TRAIN]
+        order = stratified_order(data.train.labels, seed)
+        _, first = np.unique(data.train.labels[order], return_index=True)  # a rare class, or one of a thousand, comes later
+        order = order[np.union1d(np.arange(len(order))[:ON_TRAIN], first)]
         x, y = on_device(data.train.images[order], images.device), torch.from_numpy(data.train.labels[order]).to(images.device)
         what = f"{len(order)} training images"
     values = clean_features(network, x, batch_size=batch_size)
@@ -201,9 +203,12 @@ def _about(settings: Settings, device: torch.device, images: int) -> dict[str, A
     }
 
 
-def _key(network: nn.Module, about: Mapping[str, Any]) -> str:
-    """What the result follows from: the model's layers and weights, and the settings."""
-    digest = hashlib.sha256(json.dumps(dict(about), default=str, sort_keys=True).encode() + repr(network).encode())
-    for name, tensor in network.state_dict().items():
+def _key(network: nn.Module, about: Mapping[str, Any], threat: Threat, centres: Mapping[str, Tensor]) -> str:
+    """What the result follows from: the model's layers and weights, what its features are driven to, and the settings."""
+    params = threat.params
+    attacks = {name: params.attacks[name].model_dump() for name in params.run.attacks}
+    settings = {**about, "verdict": params.verdict.model_dump(), "attacks": attacks}
+    digest = hashlib.sha256(json.dumps(settings, default=str, sort_keys=True).encode() + repr(network).encode())
+    for name, tensor in [*network.state_dict().items(), *centres.items()]:
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]

@@ -39,7 +39,7 @@ def reduced_sets(params: Params, schedules: Mapping[str, Schedule]) -> set[tuple
         for dataset in params.run.datasets
         if params.datasets[dataset].sample.train != "all"
         or any(
-            params.datasets[dataset].training.epochs[name] < epochs.get(dataset, epochs.get("all", 0))
+            params.datasets[dataset].training.epochs.get(name, 0) < epochs.get(dataset, epochs.get("all", 0))
             for name, epochs in schedule.items()
         )
     }
@@ -58,12 +58,13 @@ def training_texts(params: Params) -> dict[str, str]:
 
 def _training_text(params: Params, dataset: str) -> str:
     own = params.datasets[dataset]
-    trained = [method for method in params.run.methods if params.methods[method].given is None]
-    attacks = [one.attack for one in (recipe(params, dataset, method).adversary for method in trained) if one]
+    recipes = [recipe(params, dataset, method) for method in params.run.methods if params.methods[method].given is None]
+    attacks = [one.adversary.attack for one in recipes if one.adversary]
     names = sorted({f"{attack.name.upper()}{_steps(attack.options)}" for attack in attacks})
     precision = {"training": params.compute.precision, "attacks": params.compute.attack_precision}
     names += [f"{what} in bf16" for what, number in precision.items() if number == "bf16"]
-    return ", ".join([f"{own.networks['main'].name}, batches of {own.training.batch_size}", *names])
+    networks = ", ".join(dict.fromkeys(one.network.name for one in recipes))
+    return ", ".join([f"{networks}, batches of {own.training.batch_size}", *names])
 
 
 def source_texts(params: Params) -> dict[str, str]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pipeline.params.schema import Method, Params
 
 PUBLISHED = Path(__file__).parents[1] / "reporting/published.csv"
-PAPERS = ("fgsm", "bim", "mim")  # besides pgd, which stages run: attacks whose rows stand beside the papers'
+PAPERS = ("fgsm", "bim", "mim")  # besides pgd: must mean the attack of that name, which tables set beside the papers' values
 RESERVED = (  # what outcomes and tables call other things
     *("clean", "noise", "autoattack", "adaptive", "robust", "unbounded"),
     *("ce", "dlr", "joint", "joint_t", "features", "sibling", "log", "rescaled", "bpda", "eot"),
@@ -243,16 +243,16 @@ def together(params: Params, dataset: str, method: str, networks: Mapping[str, C
     """A method on a data set: the network, epochs, optimizer, range of eps and layers that it names must be there."""
     data, recipe, where = params.datasets[dataset], params.methods[method], f"methods.{method}"
     named: list[tuple[str, str, str, Collection[str]]] = [
-        ("network", recipe.network, "networks", data.networks),
-        ("epochs", recipe.epochs, "training.epochs", data.training.epochs),
-        ("optimizer", recipe.optimizer, "training.optimizers", data.training.optimizers),
+        (f"{where}.network", recipe.network, "networks", data.networks),
+        (f"{where}.epochs", recipe.epochs, "training.epochs", data.training.epochs),
+        (f"{where}.optimizer", recipe.optimizer, "training.optimizers", data.training.optimizers),
     ]
     if recipe.adversary is not None:
-        named.append(("adversary.eps", recipe.adversary.eps, "training.adversary_eps", data.training.adversary_eps))
+        named.append((f"{where}.adversary.eps", recipe.adversary.eps, "training.adversary_eps", data.training.adversary_eps))
     if method in params.planes.methods:
-        named.append(("", "planes", "training.optimizers", data.training.optimizers))
+        named.append(("planes.methods", "planes", "training.optimizers", data.training.optimizers))
     problems = [
-        f"{where}.{key}: {name!r} is not in datasets.{dataset}.{path} ({', '.join(known)})"
+        f"{key}: {name!r} is not in datasets.{dataset}.{path} ({', '.join(known)})"
         for key, name, path, known in named
         if name not in known
     ]

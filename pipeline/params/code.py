@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
-# Not followed. Params reach a result as values, and no result hangs on a log. Where names are looked up, all are imported, of which
-# an item uses some: those are added by name. So is what takes in a model from elsewhere, TAKES_IN, for items with such a model.
+# Not followed. Params reach a result as the values of the item file, and logging changes no result. The modules of LOOKUPS import
+# every implementation; those that an item uses are added by name. So is TAKES_IN, for items with a model from elsewhere.
 CARRIERS = ("params", "tracking", "runtime/cli.py")
 TAKES_IN = "jobs/adopt.py"
 LOOKUPS = ("losses/__init__.py", "models/__init__.py", "attacks/__init__.py", "data/sources.py")
@@ -47,4 +47,4 @@ def sources(root: Path, script: str, used: Iterable[Path], graph: Mapping[Path, 
 
 
 def _carries(path: str) -> bool:
-    return path in CARRIERS or path.removesuffix(".py") in CARRIERS or path.split("/")[0] in CARRIERS
+    return path in CARRIERS or path.split("/")[0] in CARRIERS

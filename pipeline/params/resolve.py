@@ -80,10 +80,9 @@ def describe(params: Params) -> dict[str, Any]:
     return {
         "root": params.root,
         "seeds": run.seeds,
-        "attacks": run.attacks,
         "datasets": {name: _strengths(params.datasets[name]) for name in run.datasets},
         "methods": reported,
-        "sources": {name: methods[name].label for name in transfer.sources},
+        "sources": {name: {"label": methods[name].label, "published": _published(methods[name])} for name in transfer.sources},
         "transfer": [*transfer.sources, *_of_run(params, transfer.methods)],
         "noise_stop": params.noise.stop,
         "cw": params.attacks["cw"].options,
@@ -117,15 +116,18 @@ def _reported(method: Method, name: str) -> dict[str, Any]:
         "adversarial": method.adversary is not None,
         "other": other,
     }
-    published = method.published if method.published in published_keys() else None
-    return {"label": method.label, "papers": method.papers, "published": published, "kind": kind, "measure": method.measure}
+    return {"label": method.label, "papers": method.papers, "published": _published(method), "kind": kind}
+
+
+def _published(method: Method) -> str | None:
+    return method.published if method.published in published_keys() else None
 
 
 def _strengths(data: Dataset) -> dict[str, Any]:
     own = data.evaluation
     return {
         **{"eps": own.linf.eps, "sweep": own.linf.sweep, "c": own.l2.c, "table_eps": own.table.eps, "table_c": own.table.c},
-        **{"headline_eps": own.headline.eps, "headline_l2": own.headline.l2, "epochs": data.training.epochs},
+        **{"headline_eps": own.headline.eps, "epochs": data.training.epochs},
     }
 
 

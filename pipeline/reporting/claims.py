@@ -1,4 +1,4 @@
-"""What both papers claim, in one line each, against what a run measured at the eps of its verdict, and what AutoAttack leaves."""
+"""What both papers claim, in one line each, against what a run measured, and what AutoAttack leaves."""
 
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
@@ -8,19 +8,24 @@ import pandas as pd
 
 from pipeline.reporting.coverage import figures
 from pipeline.reporting.findings import FAILS, HOLDS, MISSING, Value, cell, combined, order
-from pipeline.reporting.markdown import attack_text
-from pipeline.reporting.outcomes import ADAPTIVE, LINF
+from pipeline.reporting.markdown import attack_text, name_attack
+from pipeline.reporting.outcomes import ADAPTIVE, LINF, is_close
 from pipeline.reporting.pcl.findings import LAYERS, adaptive_verdict, published_drop
-from pipeline.reporting.pcl.tables import PCL_FAMILY, WHITE_BOX
+from pipeline.reporting.pcl.tables import ADAPTIVE_SETTING, PCL_FAMILY, WHITE_BOX
 from pipeline.reporting.published import pcl_published
-from pipeline.reporting.verdict.status import GROUPS
+from pipeline.reporting.verdict.status import FEATURES as FEATURES_GROUP
+from pipeline.reporting.verdict.status import FEATURES_ADVERSARIAL
 
+TABLES = ("verdict", "verdict_status", "pcl", "curves")  # files that the claims are checked on
 FEATURES = ("center", "pcl", "pcl_deep", "hcp", "hcp_fs")  # published keys of the losses on features without an adversary
 BLACK_BOX = "from vgg "  # before the attacks of pcl table 3 that are made on another network, and its clean accuracy
+TABLE_4 = "table 4 "  # before attacks at the eps of pcl table 4
+WEAKER = "weaker "  # before attacks at the eps at which BIM leaves nearest to half of the undefended model's images right
 
 
 class Place(NamedTuple):
-    """A row of verdict.csv by published key; of pcl table 3 where the attack begins with BLACK_BOX."""
+    """A row of verdict.csv by published key; of pcl table 3 where the attack begins with BLACK_BOX, of pcl table 4 where it
+    begins with TABLE_4, of curves.csv where it begins with WEAKER."""
 
     key: str
     attack: str
@@ -53,12 +58,14 @@ def claims(published: pd.DataFrame) -> list[Claim]:
     adaptive, black_box = published_drop(pcl_published(published, 4)), most_lost(pcl_published(published, 3))
     return [
         Claim(
-            "CL, PCL and HCP help under FGSM", under(["fgsm"], [(key, "softmax_fs") for key in FEATURES]), (("hcp", 2), ("pcl", 3))
+            "CL, PCL and HCP help under FGSM",
+            under([WEAKER + "fgsm"], [(key, "softmax_fs") for key in FEATURES]),
+            (("hcp", 2), ("pcl", 3)),
         ),
-        Claim("HCP > CL > PCL > SM", under(["bim"], pairwise(("hcp", "center", "pcl", "softmax_fs"))), (("hcp", 2),)),
+        Claim("HCP > CL > PCL > SM", under([WEAKER + "bim"], pairwise(("hcp", "center", "pcl", "softmax_fs"))), (("hcp", 2),)),
         Claim(
             "HCP needs no softmax start: it loses at most a point",
-            under(["clean", "bim"], [("hcp_fs", "hcp")]),
+            under(["clean", WEAKER + "bim"], [("hcp_fs", "hcp")]),
             (("hcp", 1), ("hcp", 2)),
             margin=1.0,
         ),
@@ -67,7 +74,7 @@ def claims(published: pd.DataFrame) -> list[Claim]:
         Claim("The deeper the layer with the PCL loss, the better", under(["pgd"], pairwise(LAYERS)), (("pcl", 11),)),
         Claim(
             f"An attack that knows the prototypes takes at most {adaptive:.1f} points more",
-            [(Place(key, ADAPTIVE + attack), Place(key, attack)) for key in PCL_FAMILY for attack in LINF],
+            [(Place(key, TABLE_4 + ADAPTIVE + attack), Place(key, TABLE_4 + attack)) for key in PCL_FAMILY for attack in LINF],
             source="PCL table 4",
             margin=adaptive,
             informed=True,
@@ -103,19 +110,32 @@ def source_text(claim: Claim, printed: pd.DataFrame) -> str:
         rows = printed[(printed["paper"] == paper) & (printed["table"] == number) & (printed["setting"] == WHITE_BOX)]
         names.append(f"{paper.upper()} table {number}")
         for pair in claim.pairs:
-            above, below = (rows[(rows["key"] == place.key) & (rows["attack"] == place.attack)] for place in pair)
+            above, below = (rows[(rows["key"] == key) & (rows["attack"] == attack.removeprefix(WEAKER))] for key, attack in pair)
             both = above.merge(below, on=["dataset", "eps"])
             right += list(both["published_x"] > both["published_y"] - claim.margin)
     return f"{', '.join(names)}: {sum(right)} of {len(right)}"
 
 
-def rows_of(dataset: str, verdict: pd.DataFrame, pcl: pd.DataFrame, keys: Mapping[str, str]) -> pd.DataFrame:
-    """What the claims are checked on. verdict, pcl: verdict.csv and pcl.csv; keys: published ones by method."""
-    shown = pcl[(pcl["table"] == 3) & pcl["measured"].notna() & pcl["attack"].isin(("clean", *LINF))]
-    shown = shown[(shown["setting"] == BLACK_BOX.strip()) | (shown["attack"] == "clean")]
-    rows = pd.concat([verdict, shown.assign(attack=BLACK_BOX + shown["attack"])])
-    rows = rows[rows["dataset"] == dataset]
-    return rows.assign(key=[keys.get(method, method) for method in rows["method"]])
+def rows_of(dataset: str, tables: Mapping[str, pd.DataFrame], keys: Mapping[str, str]) -> pd.DataFrame:
+    """What the claims are checked on. tables: as in `answers`; keys: published ones by method."""
+    own = {name: table[table["dataset"] == dataset] for name, table in tables.items()}
+    own = {name: table.assign(key=[keys.get(method, method) for method in table["method"]]) for name, table in own.items()}
+    pcl = own["pcl"][own["pcl"]["measured"].notna() & own["pcl"]["attack"].isin(("clean", *LINF))]
+    third, fourth = pcl[pcl["table"] == 3], pcl[(pcl["table"] == 4) & (pcl["attack"] != "clean")]
+    shown = third[(third["setting"] == BLACK_BOX.strip()) | (third["attack"] == "clean")]
+    informed = fourth["setting"].map({ADAPTIVE_SETTING: TABLE_4 + ADAPTIVE}).fillna(TABLE_4)
+    parts = [own["verdict"], shown.assign(attack=BLACK_BOX + shown["attack"]), fourth.assign(attack=informed + fourth["attack"])]
+    return pd.concat([*parts, weaker_rows(own["curves"])], ignore_index=True)
+
+
+def weaker_rows(curves: pd.DataFrame) -> pd.DataFrame:
+    """curves: curves.csv, one data set's rows, with a column `key`. Those that WEAKER says, none without an undefended model."""
+    undefended = curves[(curves["key"] == "softmax_fs") & (curves["attack"] == "bim")]
+    if undefended.empty:
+        return undefended
+    eps = float(undefended["eps"].iloc[(undefended["measured"] - 50).abs().argmin()])
+    rows = curves[is_close(curves["eps"], eps)]
+    return rows.assign(attack=WEAKER + rows["attack"])
 
 
 def answer(claim: Claim, rows: pd.DataFrame, printed: pd.DataFrame, source: str) -> Answer:
@@ -128,14 +148,17 @@ def answer(claim: Claim, rows: pd.DataFrame, printed: pd.DataFrame, source: str)
     labels = dict(zip(rows["key"], rows["label"], strict=True))
     by_attack: dict[str, list[str]] = {}
     for place in dict.fromkeys(place for pair in known for place in pair):
-        by_attack.setdefault(attack_name(place.attack, source), []).append(value_text(labels[place.key], values[place]))
+        name = attack_name(place.attack, float(rows.loc[rows["attack"] == place.attack, "eps"].iloc[0]), source)
+        by_attack.setdefault(name, []).append(value_text(labels[place.key], values[place]))
     measured = "<br>".join(f"{attack}: {', '.join(found)}" for attack, found in by_attack.items())
     keys = dict.fromkeys(place.key for pair in known for place in pair)
     verdict = combined([*known.values()]) + count
     return Answer(claim.text, source_text(claim, printed), verdict, measured, left_text(keys, rows, labels))
 
 
-def attack_name(attack: str, source: str) -> str:
+def attack_name(attack: str, eps: float, source: str) -> str:
+    if attack.startswith((WEAKER, TABLE_4)):
+        return name_attack(attack.removeprefix(WEAKER).removeprefix(TABLE_4), eps)
     name = attack.removeprefix(BLACK_BOX)
     text = name if name == "clean" else attack_text(name)
     return text if name in (attack, "clean") else f"{text} from {source}"
@@ -157,8 +180,8 @@ def warned(status: pd.DataFrame) -> str:
 def unmasked(status: pd.DataFrame, rows: pd.DataFrame) -> Answer:
     """Whether a check for masked gradients warns of a loss on features without an adversary. status: one data set's rows of
     verdict_status.csv."""
-    own = status[status["group"] == GROUPS[1]]
-    text, besides = (warned(status[status["group"] == group]) for group in GROUPS[1:3])
+    own = status[status["group"] == FEATURES_GROUP]
+    text, besides = warned(own), warned(status[status["group"] == FEATURES_ADVERSARIAL])
     verdict = MISSING if own.empty else FAILS if text else HOLDS
     names = dict(zip(rows["method"], rows["key"], strict=True))
     left = left_text([names[method] for method in own["method"]], rows, dict(zip(rows["key"], rows["label"], strict=True)))
@@ -170,16 +193,14 @@ def unmasked(status: pd.DataFrame, rows: pd.DataFrame) -> Answer:
 def answers(
     dataset: str,
     published: pd.DataFrame,
-    *,
-    verdict: pd.DataFrame,
-    status: pd.DataFrame,
-    pcl: pd.DataFrame,
+    tables: Mapping[str, pd.DataFrame],
     keys: Mapping[str, str],
     source: str,
 ) -> list[Answer]:
-    """Claims that concern no method of the run are left out. verdict, status, pcl: verdict.csv, verdict_status.csv, pcl.csv; keys:
-    published ones by method; source: the network that makes images for the others."""
-    rows, printed = rows_of(dataset, verdict, pcl, keys), figures(published)
+    """Claims that concern no method of the run are left out. tables: those of TABLES by name; keys: published ones by method;
+    source: the network that makes images for the others."""
+    rows, printed = rows_of(dataset, tables, keys), figures(published)
     found = [answer(claim, rows, printed, source) for claim in claims(published)]
+    status = tables["verdict_status"]
     found.append(unmasked(status[status["dataset"] == dataset], rows))
     return [one for one in found if one.verdict != MISSING]

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
+from statsmodels.stats.proportion import proportion_confint
 
 from pipeline.reporting.files import read_table
 from pipeline.reporting.markdown import markdown_table
@@ -97,12 +98,17 @@ def coverage(published: pd.DataFrame, runs: Sequence[Measured]) -> pd.DataFrame:
 def _status(row: pd.Series) -> str:
     if pd.isna(row["measured"]):
         return "not_run"
-    room = POINTS if row["metric"] == "accuracy" else SHARE * row["published"]
+    tolerance = POINTS if row["metric"] == "accuracy" else SHARE * row["published"]
     low, high = (row["measured"] if pd.isna(row[end]) else row[end] for end in ("low", "high"))
-    near = low - room <= row["published"] <= high + room
+    near = low - tolerance <= row["published"] <= high + tolerance
     if row["reduced"]:
         return "reduced_near" if near else "reduced_far"
     return "reproduced" if near else "different"
+
+
+def _widest(images: int) -> float:
+    """Points from the middle to the end of the 95 % interval of an accuracy of 50 %."""
+    return float(100 * proportion_confint(images / 2, images, method="wilson")[1] - 50)
 
 
 def apart(published: pd.DataFrame) -> pd.Series:
@@ -124,7 +130,7 @@ def coverage_markdown(published: pd.DataFrame, runs: Sequence[Measured], rest: N
     closing = pd.DataFrame([{"paper": "both", "table": "all", "dataset": "all", "figures": len(table), **total}])
     lines = pd.concat([lines, closing], ignore_index=True)[["paper", "table", "dataset", "figures", *STATUSES]]
     reduced = sorted(set(table.loc[table["status"].str.startswith("reduced"), "run"]))
-    known = {key for one in runs for key in (*one.run.sources, *(method.published for method in one.run.methods.values()))}
+    known = {own.published for one in runs for group in (one.run.sources, one.run.methods) for own in group.values()}
     lacking = sorted(set(table["key"]) - known)
     parts = [
         f"# What is reproduced of {len(table)} figures",
@@ -136,8 +142,9 @@ def coverage_markdown(published: pd.DataFrame, runs: Sequence[Measured], rest: N
         f"**Tolerance.** An accuracy is reproduced if the published one is within {POINTS:g} points of the measured one's 95 % "
         f"interval. The two papers both print {len(difference)} accuracies of one method on one set under one attack, and differ "
         f"there by {difference.median():.1f} points in the middle, {difference.quantile(0.75):.1f} at the upper quartile and "
-        f"{difference.max():.1f} at most: no reproduction can be held to less. All else (norms of noise, times as multiples of "
-        f"cross entropy's, epochs) has to be within {SHARE:.0%}.",
+        f"{difference.max():.1f} at most: no reproduction can be held to less. Few images make agreement easier: the "
+        f"interval adds up to {_widest(100):.1f} points on either side on 100 (C&W), up to {_widest(300):.1f} on 300. All else "
+        f"(norms of noise, times as multiples of cross entropy's, epochs) has to be within {SHARE:.0%}.",
         "**Reduced schedule**: fewer training images or epochs than the paper; "
         + (f"so {', '.join(f'`{name}`' for name in reduced)}, whose report says which." if reduced else "none so far."),
         markdown_table(lines.rename(columns=STATUSES)),

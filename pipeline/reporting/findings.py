@@ -90,12 +90,12 @@ def too_weak(informed: Value | None, usual: Value | None) -> bool:
 
 
 def combined(verdicts: list[str]) -> str:
-    """One verdict for several: fails if one does, else the first of too weak, open and holds that is among them; what is not
-    measured does not count."""
+    """One verdict for several: fails if one does, else the first of too weak, open, no interval and holds that is among them; what
+    is not measured does not count."""
     measured = [verdict for verdict in verdicts if verdict != MISSING]
     if not measured:
         return MISSING
-    return next((verdict for verdict in (FAILS, WEAK, OPEN) if verdict in measured), HOLDS)
+    return next((verdict for verdict in (FAILS, WEAK, OPEN, UNSURE) if verdict in measured), HOLDS)
 
 
 def show(value: Value | None, digits: int) -> str:

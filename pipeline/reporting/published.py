@@ -75,8 +75,8 @@ class Paper(NamedTuple):
 def paper_rows(run: Run, paper: str) -> Paper:
     """paper: hcp or pcl."""
     keys = {name: method.published or "" for name, method in run.methods.items() if paper in method.papers}
-    keys |= {source: source for source in run.sources if paper == "pcl"}
-    labels = {**run.labels, **run.sources}
+    keys |= {name: source.published or "" for name, source in run.sources.items() if paper == "pcl"}
+    labels = run.labels | {name: source.label for name, source in run.sources.items()}
     taken = set(labels.values())
     names = {key: f"{name} (paper)" if name in taken else name for key, name in NAMES.items()}
     return Paper(keys, labels, names | {key: labels[method] for method, key in keys.items() if key})

@@ -26,6 +26,13 @@ class Method(NamedTuple):
     kind: Kind
 
 
+class Source(NamedTuple):
+    """A model that only makes transfer images. published: as of a method."""
+
+    label: str
+    published: str | None
+
+
 class Dataset(NamedTuple):
     """eps, c: measured, of l-inf attacks and of C&W; sweep: further eps, of some methods; table_eps, table_c: of tables with one
     strength where the paper's table lacks the data set; headline_eps: of the verdict; epochs: by name of the schedule."""
@@ -41,16 +48,16 @@ class Dataset(NamedTuple):
 
 
 class Run(NamedTuple):
-    """root: the folder of the repository, seen from that of params.yaml; sources: labels of the models that only make transfer
-    images, by published key; transfer: models whose images are shown to the others; noise_stop: stop rules of the noise
-    measurement; cw: options of C&W; autoattack: which version; parts: of it, which attack each is; compare: published keys in the
-    Friedman test; planes, cost: methods that were drawn and timed; lacks: what the run leaves out."""
+    """root: the folder of the repository, seen from that of params.yaml; sources: models that only make transfer images, by name;
+    transfer: models whose images are shown to the others; noise_stop: stop rules of the noise measurement; cw: options of C&W;
+    autoattack: which version; parts: of it, which attack each is; compare: published keys in the Friedman test; planes, cost:
+    methods that were drawn and timed; lacks: what the run leaves out."""
 
     root: str
     seeds: list[int]
     datasets: dict[str, Dataset]
     methods: dict[str, Method]
-    sources: dict[str, str]
+    sources: dict[str, Source]
     transfer: list[str]
     noise_stop: list[str]
     cw: dict[str, float]
@@ -86,11 +93,12 @@ def run_from(item: dict[str, Any]) -> Run:
     methods = {
         name: Method(own["label"], own["papers"], own["published"], Kind(**own["kind"])) for name, own in item["methods"].items()
     }
-    plain = ("root", "seeds", "sources", "transfer", "noise_stop", "cw", "planes", "cost", "lacks")
+    plain = ("root", "seeds", "transfer", "noise_stop", "cw", "planes", "cost", "lacks")
     return Run(
         **{name: item[name] for name in plain},
         datasets=datasets,
         methods=methods,
+        sources={name: Source(**own) for name, own in item["sources"].items()},
         autoattack=item["autoattack"]["version"],
         parts=item["autoattack"]["parts"],
         alpha=item["statistics"]["alpha"],

@@ -19,7 +19,7 @@ from pipeline.reporting.published import load_published, paper_rows, published_e
 from pipeline.reporting.records import check_models, check_transfer
 from pipeline.reporting.run import Run
 from pipeline.reporting.verdict.breakdown import broken_frame, curves_frame, masking_frame
-from pipeline.reporting.verdict.outcomes import load_learnt, load_parts, load_verdict, second_versions
+from pipeline.reporting.verdict.outcomes import first_images, load_headline, load_learnt, load_parts, load_shown, second_versions
 from pipeline.reporting.verdict.prototypes import load_prototypes, prototypes_frame
 from pipeline.reporting.verdict.status import status_frame, summary, undefended_method, verdict_frame
 from pipeline.runtime.sums import write_sums
@@ -38,7 +38,7 @@ def write_tables(run: Run, data: Path, metrics: Path) -> None:
     published = load_published()
     write_hcp(run, metrics / "tables", cells, published)
     write_pcl(run, metrics / "tables", cells, transfer, cost, published)
-    write_verdict(run, data, metrics, transfer)
+    write_verdict(run, data, metrics)
     for folder in (metrics / "tables", data / "report"):
         write_sums(folder)
 
@@ -79,21 +79,15 @@ def write_pcl(
     (out / "pcl.md").write_text("\n".join(text for _, text in sorted(texts.items())), encoding="utf-8")
 
 
-def write_verdict(run: Run, data: Path, metrics: Path, transfer: pd.DataFrame) -> None:
-    """verdict.csv, verdict_status.csv, prototypes.csv and summary.json in metrics/; broken.csv, curves.csv and masking.csv in
-    data/report; all of the verdict's images alone, which may be fewer than those of the papers' attacks."""
-    headline_eps = {name: own.headline_eps for name, own in run.datasets.items()}
+def write_verdict(run: Run, data: Path, metrics: Path) -> None:
+    """verdict.csv, verdict_status.csv, prototypes.csv, curves.csv and summary.json in metrics/; broken.csv, curves.csv and
+    masking.csv in data/report; all of the verdict's images alone, which may be fewer than those of the papers' attacks."""
     folder, labels = data / "verdict", run.labels
-    norms = {name: own.norm for name, own in run.datasets.items()}
-    shown = data / "transfer" if run.transfer else None
-    verdict = load_verdict(
-        data / "attacks", folder, shown, headline_eps=headline_eps, methods=run.methods, seeds=run.seeds, norms=norms
-    )
-    first = {str(dataset): int(images) for dataset, images in verdict.groupby("dataset")["images"].max().items()}
-    cells = load_cells(data / "attacks", datasets=run.datasets, methods=run.methods, seeds=run.seeds, first=first)
+    cells, verdict = load_headline(run, data, run.seeds)
+    shown = load_shown(data / "transfer", first_images(verdict) if run.transfer else {}, run.seeds)
     parts = load_parts(folder, datasets=run.datasets, methods=run.methods, seeds=run.seeds, names=run.parts)
     square = [part for part, attack in run.parts.items() if attack == "square"]
-    masking = masking_frame(cells, verdict, parts, transfer, folder, datasets=run.datasets, labels=labels, square=square)
+    masking = masking_frame(cells, verdict, parts, shown, folder, datasets=run.datasets, labels=labels, square=square)
     verdicts = verdict_frame(cells, verdict, run.datasets, run.methods)
     learnt = load_learnt(data / "attacks", datasets=run.datasets, methods=run.methods, seeds=run.seeds)
     status = status_frame(verdicts, masking, undefended_method(run.methods), second_versions(parts), learnt)
@@ -103,5 +97,7 @@ def write_verdict(run: Run, data: Path, metrics: Path, transfer: pd.DataFrame) -
     status.to_csv(metrics / "tables" / "verdict_status.csv", index=False)
     masking.to_csv(data / "report" / "masking.csv", index=False)
     broken_frame(cells, verdict, parts, run.datasets, labels).to_csv(data / "report" / "broken.csv", index=False)
-    curves_frame(cells, verdict, labels).to_csv(data / "report" / "curves.csv", index=False)
+    curves = curves_frame(cells, verdict, labels)
+    for folder in (metrics / "tables", data / "report"):  # the first is in git, the second is what the cards depend on
+        curves.to_csv(folder / "curves.csv", index=False)
     (metrics / "summary.json").write_text(json.dumps(summary(verdicts), indent=2) + "\n")

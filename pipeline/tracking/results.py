@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.reporting.run import read_run
+from pipeline.reporting.run import Run, read_run
 from pipeline.runtime.files import content_key
 from pipeline.tracking.entries import model_of
 from pipeline.tracking.run import open_store, store_errors, sync
@@ -77,6 +77,8 @@ def read_results(folder: Path) -> dict[Key, Result]:
     results: dict[Key, Result] = {}
     for dataset, methods in summary.items():
         for method, pooled in methods.items():
+            if method not in run.methods:
+                raise ValueError(f"metrics/summary.json has {method}, which is not in the run; run `dvc repro`")
             for name in ("autoattack", "robust"):
                 mean = sum(own[dataset][method][name] for own in figures.values()) / len(figures)
                 if abs(mean - pooled[name]) > 2 * NEAR:
@@ -89,23 +91,12 @@ def read_results(folder: Path) -> dict[Key, Result]:
     return results
 
 
-def figures_of_seed(run: Any, data: Path, seed: int) -> dict[str, dict[str, dict[str, float]]]:
-    """{data set: {method: figures}}, as metrics/summary.json has them over all seeds. run: pipeline.reporting.run.Run."""
-    from pipeline.reporting.outcomes import load_cells
-    from pipeline.reporting.verdict.outcomes import load_verdict
+def figures_of_seed(run: Run, data: Path, seed: int) -> dict[str, dict[str, dict[str, float]]]:
+    """{data set: {method: figures}}, as metrics/summary.json has them over all seeds."""
+    from pipeline.reporting.verdict.outcomes import load_headline
     from pipeline.reporting.verdict.status import summary, verdict_frame
 
-    verdict = load_verdict(
-        data / "attacks",
-        data / "verdict",
-        data / "transfer" if run.transfer else None,
-        headline_eps={name: own.headline_eps for name, own in run.datasets.items()},
-        methods=run.methods,
-        seeds=[seed],
-        norms={name: own.norm for name, own in run.datasets.items()},
-    )
-    first = {str(dataset): int(images) for dataset, images in verdict.groupby("dataset")["images"].max().items()}
-    cells = load_cells(data / "attacks", datasets=run.datasets, methods=run.methods, seeds=[seed], first=first)
+    cells, verdict = load_headline(run, data, [seed])
     found = summary(verdict_frame(cells, verdict, run.datasets, run.methods))
     names = {"paper": "paper_attack"}
     return {
@@ -140,12 +131,11 @@ def _record(client: Any, run: Any, result: Result, key: str) -> None:
 
     there, now, run_id, model = run.data.metrics, int(time.time() * 1000), run.info.run_id, model_of(run)
     new = {name: value for name, value in result.figures.items() if abs(there.get(name, -1.0) - value) > NEAR}
-    tags = {name: value for name, value in result.tags.items() if value}
     if result.picture.is_file():
         client.log_artifact(run_id, str(result.picture), "card")
     if result.card:
         client.log_text(run_id, result.card, "card/card.md")
     if model:
-        client.set_logged_model_tags(model, tags)
+        client.set_logged_model_tags(model, result.tags)
     client.log_batch(run_id, metrics=[Metric(name, value, now, 0, model_id=model) for name, value in new.items()])
-    client.log_batch(run_id, tags=[RunTag(name, value) for name, value in {**tags, "key.report": key}.items()])
+    client.log_batch(run_id, tags=[RunTag(name, value) for name, value in {**result.tags, "key.report": key}.items()])

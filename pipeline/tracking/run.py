@@ -17,7 +17,6 @@ from pipeline.tracking.advice import reason
 from pipeline.tracking.entries import data_digests, md5
 from pipeline.tracking.store import Settings, Store, StoredRun, import_mlflow, run_key, stage_tag
 
-__all__ = ["Settings", "TrackedRun", "reason", "sync", "track"]
 RECORDS = ("models/**/*.json", "data/**/run.json")
 
 
@@ -92,7 +91,7 @@ def track(
 ) -> Iterator[TrackedRun]:
     """Tracks work on `model` ("digits/hcp/0") with content key `key`: its training, which has a run of its own, or, where `trained`
     is the key of that training, results on the model, which go into that run. tags["stage"] names the work within the run. The same
-    work again adds nothing; work that was killed is gone on with. `record` is written when the block ends well, whatever the store
+    work again adds nothing; a killed run is resumed. `record` is written when the block ends well, whatever the store
     did: the same work gives the same bytes. Of several ranks the first does all this."""
     plain = json.loads(json.dumps(dict(params), default=str))  # as in the record file, for sync
     run = TrackedRun({"model": model, "key": key, "trained": trained, "params": plain, "tags": dict(tags)})

@@ -32,7 +32,7 @@ class Settings(NamedTuple):
 
 
 def store_uri(uri: str) -> str:
-    """An absolute tracking URI."""
+    """A tracking URI: as given, as in the environment, or the database of this folder."""
     return uri or os.environ.get("MLFLOW_TRACKING_URI") or own_uri()
 
 
@@ -127,8 +127,8 @@ def _check_place(place: str, own: str) -> None:
     below = f"/{STORE}/artifacts/"
     if place != own and below in place and place.rpartition(below)[2] == own.rpartition(below)[2]:
         raise ValueError(
-            f"its files are in {place}, as this folder was moved or copied; `mv {STORE} {STORE}.old`, then `python -m stages.sync` "
-            "records all runs anew"
+            f"the store's files are recorded in {place}, as this folder was moved or copied; `mv {STORE} {STORE}.old`, then "
+            "`python -m stages.sync` records all runs anew"
         )
 
 
@@ -193,7 +193,7 @@ class StoredRun:
 
     def add_files(self, folder: Path, data_digest: str | None) -> None:
         """Of a training, the data set as an input, by its file's md5, and the model as a logged model, where there are such."""
-        if self.record["trained"] is not None:
+        if stage_tag(self.record) != "key.train":
             return
         if data_digest:
             self.client.log_inputs(self.run_id, [data_input(self.record["tags"]["dataset"], data_digest, folder)])
@@ -216,7 +216,9 @@ class StoredRun:
 
     def _mark_superseded(self) -> None:
         """Earlier runs of the model name this one; one that is recorded late names the newest. Experiments stand apart."""
-        others = self.store.runs(f"tags.model = '{self.record['model']}'")
+        model = self.record["model"]
+        quote = '"' if "'" in model else "'"
+        others = self.store.runs(f"tags.model = {quote}{model}{quote}")
         others = [run for run in others if run.info.run_id != self.run_id and "experiment" not in run.data.tags]
         newer = [run for run in others if run.info.start_time > self.run.info.start_time and run.info.status == "FINISHED"]
         if newer:

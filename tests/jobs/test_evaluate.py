@@ -1,6 +1,7 @@
 """`evaluate`: the verdict on a model of one's own, in a notebook."""
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -105,6 +106,26 @@ def test_features_of_named_layers_and_class_means_of_training_images(trained: nn
     by_logits = judge(trained, digits, params, count=2)
     assert "there are no class means to go by" in by_logits.findings[-1].text
     assert "adaptive/features" not in set(by_logits.outcomes.attack)
+
+
+def test_class_means_are_over_every_class_however_rare(trained: nn.Module, digits: Digits, params: str) -> None:
+    """600 training images, of which 1 has a 9: the 500 that are taken in proportion need not have it."""
+    x, y = digits
+    nines = (y == 9).nonzero()[:, 0]
+    others = (y != 9).nonzero()[:, 0].repeat(10)[:599]
+    chosen = torch.cat([others, nines[:1]])
+    for seed in range(3):
+        note = judge(trained, digits, params, train=(x[chosen], y[chosen]), count=1, seed=seed).findings[-1].text
+        assert "class means of 50" in note, note
+
+
+def test_work_is_kept_by_all_that_it_follows_from(trained: nn.Module, digits: Digits, params: str, tmp_path: Path) -> None:
+    more = tmp_path / "params.yaml"
+    more.write_text(QUICK.format(root=ROOT).replace("queries: 20, draws", "queries: 21, draws"))
+    train = (digits[0][64:], digits[1][64:])
+    runs = [{}, {"params": str(more)}, {"train": train}, {"train": (train[0].flip(3), train[1])}]
+    keys = [judge(trained, digits, **{"params": params, "count": 1, **changed}).about["key"] for changed in runs]
+    assert len(set(keys)) == len(runs)
 
 
 def test_what_cannot_have_been_meant_stops_unless_forced(trained: nn.Module, digits: Digits, params: str) -> None:

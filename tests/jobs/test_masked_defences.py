@@ -86,8 +86,7 @@ class Place:
         run, data, metrics = run_from(described), self.folder / "data", self.folder / "metrics"
         for path in (metrics / "tables", data / "report"):
             path.mkdir(parents=True, exist_ok=True)
-        none = pd.DataFrame(columns=["dataset", "method", "seed", "source", "attack", "eps", "images", "accuracy"])
-        write_verdict(run, data, metrics, none)
+        write_verdict(run, data, metrics)
         status = pd.read_csv(metrics / "tables/verdict_status.csv").astype(object).fillna("").set_index("method")
         return status.loc[name]
 

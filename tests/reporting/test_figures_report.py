@@ -58,7 +58,7 @@ def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name, eps in (("cifar10", 0.03), ("digits", 0.1))
     }
     lacks = ["transfer: madry is not in run.methods", "planes: pcl_deep is not in run.methods"]
-    item = made_item(RIGHT, datasets, seeds=[3], attacks=["fgsm", "bim"], transfer=[], planes=[], cost=[], lacks=lacks)
+    item = made_item(RIGHT, datasets, seeds=[3], transfer=[], planes=[], cost=[], lacks=lacks)
     for method in item["methods"].values():
         method["papers"] = ["hcp"]
     write_items(folder, item)

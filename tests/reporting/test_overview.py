@@ -62,7 +62,7 @@ def test_a_line_that_is_held_against_another_data_set_says_so() -> None:
     table = overview_table(verdicts("mnist", *keys), strongest_published(load_published()), keys)
     figure = overview_figure(table, {"mnist": 0.3})
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["DEEP", "HCP (cifar10, eps 0.03)"]
-    assert "published, eps 0.3" in [text.get_text() for text in figure.legends[0].get_texts()]
+    assert figure.axes[0].get_title() == "mnist, l-inf eps 0.3 (published: eps 0.3)"
 
 
 def test_data_sets_stand_in_the_order_of_the_run_and_no_point_hides_another() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from made_run import made_paper, outcome_rows, write_cost, write_outcomes, write_transfer
+from made_run import made_item, made_paper, outcome_rows, write_cost, write_outcomes, write_transfer
 from scipy.stats import binomtest
 
 from pipeline.reporting.findings import FAILS, HOLDS, MISSING, OPEN, WEAK
@@ -17,8 +17,8 @@ from pipeline.reporting.pcl import findings as pcl_findings
 from pipeline.reporting.pcl.cost import cost_markdown, cost_table
 from pipeline.reporting.pcl.markdown import cw_text, pcl_table_markdown
 from pipeline.reporting.pcl.tables import TABLES, pcl_cells, pcl_table, sweep_table
-from pipeline.reporting.published import NAMES, load_published, pcl_published
-from pipeline.reporting.run import Dataset
+from pipeline.reporting.published import NAMES, load_published, paper_rows, pcl_published
+from pipeline.reporting.run import Dataset, run_from
 from pipeline.reporting.tables import at_strengths
 from pipeline.reporting.verdict.status import papers_attack
 
@@ -468,3 +468,12 @@ def test_findings_of_a_whole_run(tables: dict[int, pd.DataFrame], cells: pd.Data
     zero = "PCL falls to 0 % under the strongest attack when nothing bounds the noise but the image range (figure 7)"
     assert verdicts["digits", zero].verdict == MISSING
     assert len(verdicts) == len(found)
+
+
+def test_a_source_stands_in_the_tables_as_what_it_is_published_as() -> None:
+    item = made_item(sources={"my_vgg": {"label": "Mine", "published": "vgg"}, "other": {"label": "Other", "published": None}})
+    paper = paper_rows(run_from(item), "pcl")
+    assert (paper.keys["my_vgg"], paper.keys["other"], paper.names["vgg"]) == ("vgg", "", "Mine")
+    transfer = pd.DataFrame({"source": ["my_vgg", "other"], "method": "hcp", "attack": "pgd", "eps": 0.1, "accuracy": 1.0})
+    cells = transfer.drop(columns="source").iloc[:1]
+    assert pcl_cells(cells, transfer, paper)["setting"].tolist() == ["white-box", "from vgg"]

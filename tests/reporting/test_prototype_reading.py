@@ -53,7 +53,7 @@ def test_table_and_text(tmp_path: Path) -> None:
     assert table["softmax_robust"].tolist() == [12, 0]
     assert table.loc[1, VALUES[5:]].isna().all()
     text = prototypes_markdown(table)
-    assert "Robust accuracy by it less softmax's: -2.0 (HCP (SM)) to +0.0 (PCL (SM)) points." in text
+    assert "Robust accuracy by it, under an attack on the distances alone: 0.0 (PCL (SM)) to 10.0 (HCP (SM)) %." in text
     assert "accepts 50 to 50 % of the clean images, less than 50 % on 0 of 1 models, and none on 0" in text
     assert "makes 80 to 80 % of the images wrong and accepted" in text
     assert "at most ± 9.8" in text

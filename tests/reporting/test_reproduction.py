@@ -35,35 +35,56 @@ def table_3(*rows: dict[str, Any]) -> pd.DataFrame:
     return table.assign(setting=["white-box" if attack == "clean" else "from vgg" for attack in table["attack"]])
 
 
-def asked(rows: list[dict[str, Any]], status: pd.DataFrame = EMPTY, pcl: pd.DataFrame | None = None) -> dict[str, Answer]:
-    tables = {"verdict": pd.DataFrame(rows), "status": status, "pcl": table_3() if pcl is None else pcl}
-    return {answer.claim: answer for answer in answers("mnist", PUBLISHED, **tables, keys={"our_hcp": "hcp"}, source="a net")}
+def asked(
+    rows: list[dict[str, Any]],
+    status: pd.DataFrame = EMPTY,
+    pcl: pd.DataFrame | None = None,
+    by_eps: list[dict[str, Any]] | None = None,
+) -> dict[str, Answer]:
+    """by_eps: of curves.csv."""
+    tables = {"verdict": pd.DataFrame(rows), "verdict_status": status, "pcl": table_3() if pcl is None else pcl}
+    tables["curves"] = pd.DataFrame(by_eps or [row("hcp", "pgd", 1.0)])
+    return {answer.claim: answer for answer in answers("mnist", PUBLISHED, tables, {"our_hcp": "hcp"}, "a net")}
 
 
 def test_a_chain_holds_where_every_pair_does() -> None:
     names = ("our_hcp", "center", "pcl", "softmax_fs")
     falling = [row(name, "bim", value) for name, value in zip(names, (40.0, 30.0, 20.0, 10.0), strict=True)]
     left = [row("our_hcp", "autoattack", 0.5), row("center", "autoattack", 0.0)]
-    found = asked(falling + left)["HCP > CL > PCL > SM"]
+    found = asked(left, by_eps=falling)["HCP > CL > PCL > SM"]
     assert found.verdict == "holds, 3 of 3"
     assert found.source == "HCP table 2: 8 of 9"  # on CIFAR-100 CL has 27.68 and PCL 29.08
-    assert found.measured == "BIM: OUR_HCP 40.0, CENTER 30.0, PCL 20.0, SOFTMAX_FS 10.0"
+    assert found.measured == "BIM, eps 0.3: OUR_HCP 40.0, CENTER 30.0, PCL 20.0, SOFTMAX_FS 10.0"
     assert found.left == "OUR_HCP 0.5, CENTER 0.0, PCL -, SOFTMAX_FS -"
-    assert (
-        asked([*falling[:2], row("pcl", "bim", 29.0), falling[3]])["HCP > CL > PCL > SM"].verdict
-        == "within the 95 % interval, 2 of 3"
-    )
-    assert asked([*falling[:2], row("pcl", "bim", 33.0), falling[3]])["HCP > CL > PCL > SM"].verdict == "does not hold, 2 of 3"
+    for pcl, verdict in ((29.0, "within the 95 % interval, 2 of 3"), (33.0, "does not hold, 2 of 3")):
+        found = asked(left, by_eps=[*falling[:2], row("pcl", "bim", pcl), falling[3]])["HCP > CL > PCL > SM"]
+        assert found.verdict == verdict
+
+
+def test_losses_on_features_are_compared_where_half_of_the_undefended_model_s_images_are_left() -> None:
+    """BIM leaves 90, 60, 30 and 2 % of them at eps 0.1, 0.15, 0.2 and 0.3."""
+    left = {0.1: 90.0, 0.15: 60.0, 0.2: 30.0, 0.3: 2.0}
+    rows = [row("softmax_fs", "bim", value, eps=eps) for eps, value in left.items()]
+    rows += [
+        row("softmax_fs", "fgsm", 62.0, eps=0.15),
+        row("our_hcp", "fgsm", 70.0, eps=0.15),
+        row("our_hcp", "fgsm", 1.0, eps=0.2),
+    ]
+    rows += [row("center", "fgsm", 62.5, eps=0.15)]
+    found = asked([row("our_hcp", "fgsm", 3.0)], by_eps=rows)["CL, PCL and HCP help under FGSM"]
+    assert found.measured == "FGSM, eps 0.15: CENTER 62.5, SOFTMAX_FS 62.0, OUR_HCP 70.0"
+    assert found.verdict == "within the 95 % interval, 1 of 2"
 
 
 def test_what_no_method_of_the_run_answers_is_left_out() -> None:
-    assert asked([row("hcp", "bim", 40.0)]) == {}
+    assert asked([row("hcp", "bim", 40.0)], by_eps=[row("hcp", "bim", 40.0)]) == {}
     assert [*asked([row("hcp_at", "bim", 40.0), row("at", "bim", 30.0)])] == ["HCP + AT > AT"]
 
 
 @pytest.mark.parametrize(("scratch", "verdict"), [(38.5, "within the 95 % interval"), (41.5, "holds"), (36.0, "does not hold")])
 def test_a_start_from_scratch_may_cost_a_point(scratch: float, verdict: str) -> None:
-    found = asked([row("hcp_fs", "bim", scratch), row("hcp", "bim", 40.0)])
+    by_eps = [row("hcp_fs", "bim", scratch), row("hcp", "bim", 40.0), row("softmax_fs", "bim", 40.0)]
+    found = asked([row("hcp", "fgsm", 1.0)], by_eps=by_eps)
     assert found["HCP needs no softmax start: it loses at most a point"].verdict == verdict  # 40 - 1, either interval a point
 
 
@@ -90,8 +111,12 @@ def test_the_margins_are_what_the_paper_s_own_tables_lose() -> None:
     [(40.5, "holds"), (38.5, "within the 95 % interval"), (30.0, "does not hold"), (44.0, "attack too weak to tell")],
 )
 def test_what_knowing_the_prototypes_takes(adaptive: float, verdict: str) -> None:
-    found = asked([row("pcl_deep", "pgd", 40.0), row("pcl_deep", "adaptive_pgd", adaptive)])
-    assert found["An attack that knows the prototypes takes at most 2.0 points more"].verdict == verdict
+    rows = [row("pcl_deep", "pgd", value, eps=0.03) for value in (40.0, adaptive)]  # the verdict is at another eps
+    table_4 = pd.DataFrame(rows).assign(table=4, setting=["white-box", "adaptive"])
+    found = asked([row("pcl_deep", "pgd", 1.0)], pcl=table_4)
+    claim = found["An attack that knows the prototypes takes at most 2.0 points more"]
+    assert claim.verdict == verdict
+    assert claim.measured.startswith(f"PGD, adaptive, eps 0.03: PCL_DEEP {adaptive}<br>PGD, eps 0.03: PCL_DEEP 40.0")
 
 
 def test_one_warning_is_a_masked_gradient() -> None:
@@ -126,6 +151,7 @@ def test_a_run_is_held_against_the_published_tables(tmp_path: Path) -> None:
         tmp_path / "tables/cost.csv", index=False
     )
     EMPTY.to_csv(tmp_path / "tables/verdict_status.csv", index=False)
+    pd.DataFrame(columns=[*pcl[0]]).to_csv(tmp_path / "tables/curves.csv", index=False)
     write_sums(tmp_path / "tables")
     params = load_params(ROOT / "profiles/pcl/params.yaml", LOOKUPS)
     params.run.datasets[:] = ["mnist"]

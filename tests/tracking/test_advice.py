@@ -15,8 +15,8 @@ from tracked import LATER, SETTINGS, client, in_shared_folder, train  # noqa: F4
 
 from pipeline.tracking import ui
 from pipeline.tracking.advice import reason
-from pipeline.tracking.run import Settings, open_store, sync
-from pipeline.tracking.store import Store, own_uri
+from pipeline.tracking.run import open_store, sync
+from pipeline.tracking.store import Settings, Store, own_uri
 
 
 def with_schema(path: Path, version: str) -> str:
@@ -108,7 +108,7 @@ def test_a_folder_that_was_moved_is_named_and_its_runs_recorded_anew(
     capfd.readouterr()
     train("moved/at/1", "v3")
     (line,) = capfd.readouterr().err.splitlines()
-    assert f"its files are in file://{before}/mlflow/artifacts/digits, as this folder was moved or copied" in line
+    assert f"the store's files are recorded in file://{before}/mlflow/artifacts/digits, as this folder was moved or copied" in line
     assert "`mv mlflow mlflow.old`, then `python -m stages.sync` records all runs anew" in line
     assert before.exists() == (how == "copied")
     (after / "mlflow").rename(after / "mlflow.old")

@@ -16,8 +16,8 @@ import pytest
 from tracked import LATER, SETTINGS, client, in_shared_folder, runs, train  # noqa: F401
 
 from pipeline.tracking import store as store_module
-from pipeline.tracking.run import Settings, sync
-from pipeline.tracking.store import Store
+from pipeline.tracking.run import sync
+from pipeline.tracking.store import Settings, Store
 
 
 def deleted_experiment(path: Path) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from tracked import KILLED, PARAMS, SETTINGS, STAGE, attack, content, in_shared_folder, runs, train  # noqa: F401
 
-from pipeline.tracking.run import TrackedRun, reason, sync, track
+from pipeline.tracking.advice import reason
+from pipeline.tracking.run import TrackedRun, sync, track
 from pipeline.tracking.store import flatten, own_folder, store_uri, valid_name
 
 

@@ -8,8 +8,8 @@ import pytest
 from conftest import ROOT
 from mlflow.tracking import MlflowClient
 
-from pipeline.tracking.run import Settings, track
-from pipeline.tracking.store import store_uri
+from pipeline.tracking.run import track
+from pipeline.tracking.store import Settings, store_uri
 
 SETTINGS = Settings(enabled=True, uri="", experiment="digits")
 PARAMS = {"method": {"loss": {"e": 0.001, "layers": ["fc"]}}, "seed": 0, "long": "x" * 7000}
@@ -17,7 +17,8 @@ LATER = "; the results do not depend on it; `python -m stages.sync` records this
 STAGE = """
 import os, sys
 from pathlib import Path
-from pipeline.tracking.run import Settings, track
+from pipeline.tracking.run import track
+from pipeline.tracking.store import Settings
 settings = Settings(True, "", "digits")
 with track(settings, model=sys.argv[1], key=sys.argv[1], params={"a": 1}, tags={"stage": "train"}, record=Path(sys.argv[1])) as run:
     run.log({"loss": 1.0}, step=1)

@@ -5,7 +5,7 @@ import pandas as pd
 from pipeline.reporting.markdown import interval_text, markdown_table, markdown_text
 from pipeline.reporting.outcomes import CW
 from pipeline.reporting.verdict.lines import SUITES, Line, Verdict, attack_name
-from pipeline.reporting.verdict.status import NEXT
+from pipeline.reporting.verdict.status import next_step
 
 BESIDES = (CW, "noise")  # neither in the verdict table nor in that of what each attack broke
 
@@ -24,7 +24,8 @@ def besides_text(rows: pd.DataFrame) -> str:
         if attack == "noise":
             parts.append(f"mean noise that fools an image, MSE {row['measured']:.4f}")
         else:
-            parts.append(f"{attack_name(attack)} (c {row['eps']:g}, {row['images']:.0f} images) {interval_text(row)} %")
+            what = f"{attack_name(attack)} (no bound on the change; c {row['eps']:g}, {row['images']:.0f} images)"
+            parts.append(f"{what} {interval_text(row)} %")
     return f"Besides: {'; '.join(parts)}." if parts else ""
 
 
@@ -64,6 +65,6 @@ def card_body(verdict: Verdict, line: Line, tables: dict[str, pd.DataFrame]) -> 
     parts.append(broken_table(own["broken"]))
     parts.append(f"**Checks for masked gradients**, {line.flags or 'none'} of which {'warn' if line.flags != 1 else 'warns'}.")
     parts.append(masking_table(own["masking"]))
-    parts.append(f"**To try next:** {NEXT[line.status]}.")
+    parts.append(f"**To try next:** {next_step(line.status, line.group)}.")
     parts.append(f"[Back to the verdict](#{verdict.anchor})")
     return "\n\n".join(parts)

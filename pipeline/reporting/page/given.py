@@ -10,7 +10,6 @@ import pandas as pd
 
 from pipeline.reporting.files import read_table
 from pipeline.reporting.markdown import markdown_table, markdown_text
-from pipeline.reporting.measurements import load_transfer
 from pipeline.reporting.outcomes import LINF
 from pipeline.reporting.page.html import Page
 from pipeline.reporting.page.provenance import made_table
@@ -43,7 +42,7 @@ def write_report(out: Path) -> str:
         written = metrics / "tables", data / "report"
         for place in written:
             place.mkdir(parents=True)
-        write_verdict(run, data, metrics, load_transfer(data / "transfer", datasets=(), seeds=run.seeds))
+        write_verdict(run, data, metrics)
         for place in written:
             write_sums(place)
         save_cards(run, data, out / "cards")
@@ -74,7 +73,6 @@ def described(about: dict[str, Any]) -> Run:
         {
             "root": ".",
             "seeds": [0],
-            "attacks": list(LINF),
             "datasets": {dataset: {**strengths, "headline_eps": about["eps"], "epochs": {}}},
             "methods": {method: {"label": about["name"], "papers": [], "published": None, "kind": kind}},
             "sources": {},

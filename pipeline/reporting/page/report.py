@@ -55,7 +55,7 @@ FINDINGS_TEXT = (
     "knowledge of the prototypes leaves more images right than the usual one: it is the worse attack, and no sign of robustness. "
     "Bracketed: the interval. It covers the choice of test images and, with several seeds, how much another training run would "
     "differ; for times it is the range over repeats. Claims without an eps are checked at that of the paper's table, on other data "
-    "sets at table_eps."
+    "sets at the eps of `evaluation.table` in params.yaml."
 )
 
 

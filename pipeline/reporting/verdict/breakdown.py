@@ -36,19 +36,20 @@ def broken_frame(
 
 
 def curves_frame(cells: pd.DataFrame, verdict: pd.DataFrame, labels: dict[str, str]) -> pd.DataFrame:
-    """Accuracy under each l-inf attack by eps, 0 being clean images: dataset, method, label, attack, eps, measured, ci95_low,
-    ci95_high. `unbounded` is PGD at eps 1."""
+    """Accuracy under each l-inf attack by eps, 0 being clean images: dataset, method, label, attack, eps, measured, images,
+    ci95_low, ci95_high, seeds, seed_std. `unbounded` is PGD at eps 1."""
     own = ~cells["attack"].str.startswith((NOISE, ADAPTIVE)) & (cells["attack"] != CW)
     rows = accuracy_rows(pd.concat([cells[own], verdict[verdict["attack"].isin((AUTOATTACK, UNBOUNDED))]]))
     rows["label"] = [labels[method] for method in rows["method"]]
-    return rounded(rows[["dataset", "method", "label", "attack", "eps", "measured", "ci95_low", "ci95_high"]], 4)
+    columns = ["dataset", "method", "label", "attack", "eps", "measured", "images", "ci95_low", "ci95_high", "seeds", "seed_std"]
+    return rounded(rows[columns], 4)
 
 
 def masking_frame(
     cells: pd.DataFrame,
     verdict: pd.DataFrame,
     parts: pd.DataFrame,
-    transfer: pd.DataFrame,
+    shown: pd.DataFrame,
     folder: Path,
     *,
     datasets: dict[str, Dataset],
@@ -56,8 +57,8 @@ def masking_frame(
     square: list[str],
 ) -> pd.DataFrame:
     """A row per data set, method, seed and check: value, unit, threshold, passed, near, what. cells: `load_cells`, verdict:
-    `load_verdict`, parts: `load_parts`, transfer: `load_transfer`, folder: data/verdict, square: what AutoAttack's parts without
-    gradients are called."""
+    `load_verdict`, parts: `load_parts`, shown: `load_shown`, folder: data/verdict, square: what AutoAttack's parts without
+    gradients are called. All of the same images, which the thresholds take for granted."""
     everything, frames = pd.concat([cells, verdict]), []
     for model in cells[MODEL].drop_duplicates().itertuples(index=False, name=None):
         dataset, method, seed = model
@@ -65,7 +66,7 @@ def masking_frame(
         accuracy: dict[str, dict[float, float]] = {}
         for attack, eps, value in own[["attack", "eps", "accuracy"]].itertuples(index=False):
             accuracy.setdefault(attack, {})[eps] = value
-        foreign = _of(transfer, model)
+        foreign = _of(shown, model)
         foreign = foreign[is_close(foreign["eps"], strength.table_eps) & (foreign["attack"] != CW) & (foreign["source"] != method)]
         worst = {str(source): float(value) for source, value in foreign.groupby("source")["accuracy"].min().items()}
         broken = _of(parts, model).set_index("attack")["broken"].reindex([f"{AUTOATTACK}/{part}" for part in square])

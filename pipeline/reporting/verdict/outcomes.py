@@ -9,7 +9,8 @@ import pandas as pd
 
 from pipeline.reporting.files import read_record, read_rows
 from pipeline.reporting.measurements import stage_file
-from pipeline.reporting.outcomes import attack_file, summarise
+from pipeline.reporting.outcomes import attack_file, load_cells, summarise
+from pipeline.reporting.run import Run
 from pipeline.reporting.tables import accuracy_rows
 
 AUTOATTACK, AUTOATTACK_L2, ADAPTIVE_SUITE, ROBUST = "autoattack", "autoattack_l2", "adaptive", "robust"
@@ -20,6 +21,26 @@ ROUNDING = 1e-6  # of pixels, on top of eps
 
 def verdict_file(folder: Path, dataset: str, method: str, seed: int, name: str) -> Path:
     return stage_file(folder / dataset / method / str(seed) / name, "attack")
+
+
+def load_headline(run: Run, data: Path, seeds: list[int]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`load_cells` and `load_verdict`, both of the verdict's images, which may be fewer than those of the papers' attacks."""
+    verdict = load_verdict(
+        data / "attacks",
+        data / "verdict",
+        data / "transfer" if run.transfer else None,
+        headline_eps={name: own.headline_eps for name, own in run.datasets.items()},
+        methods=run.methods,
+        seeds=seeds,
+        norms={name: own.norm for name, own in run.datasets.items()},
+    )
+    first = first_images(verdict)
+    return load_cells(data / "attacks", datasets=run.datasets, methods=run.methods, seeds=seeds, first=first), verdict
+
+
+def first_images(verdict: pd.DataFrame) -> dict[str, int]:
+    """How many images the verdict is of, by data set."""
+    return {str(dataset): int(images) for dataset, images in verdict.groupby("dataset")["images"].max().items()}
 
 
 def load_verdict(
@@ -55,8 +76,22 @@ def load_transferred(folder: Path, dataset: str, seed: int) -> pd.DataFrame:
     """data/transfer/<dataset>/<seed>.parquet: source, target, image, label, attack, eps, correct, linf, l2."""
     return read_rows(
         stage_file(folder / dataset / f"{seed}.parquet", "transfer"),
-        ["target", "image", "label", "attack", "eps", "correct", "linf", "l2"],
+        ["source", "target", "image", "label", "attack", "eps", "correct", "linf", "l2"],
     )
+
+
+def load_shown(folder: Path, first: Mapping[str, int], seeds: list[int]) -> pd.DataFrame:
+    """Accuracy in % on images made on other models, of the first images of each data set: dataset, seed, method, source, attack,
+    eps, accuracy. folder: data/transfer."""
+    columns = ["dataset", "seed", "method", "source", "attack", "eps", "accuracy"]
+    frames = [pd.DataFrame(columns=columns)]
+    for dataset, seed in product(first, seeds):
+        rows = load_transferred(folder, dataset, seed)
+        rows = rows[rows["image"] < first[dataset]].rename(columns={"target": "method", "correct": "accuracy"})
+        rows = rows.astype({"method": str, "source": str, "attack": str})
+        cells = 100 * rows.groupby(["method", "source", "attack", "eps"], sort=False)["accuracy"].mean()
+        frames.append(cells.reset_index().assign(dataset=dataset, seed=seed)[columns])
+    return pd.concat(frames[len(frames) > 1 :], ignore_index=True)
 
 
 def worst_case(own: pd.DataFrame, others: Iterable[pd.DataFrame], eps: float, *, norm: str = "linf") -> pd.DataFrame:

@@ -81,19 +81,20 @@ def _panel(ax: Axes, rows: pd.DataFrame, eps: float) -> None:
     first = (own if len(own) else rows[rows["source"] != ""]).iloc[0]  # what most are held against; a line of another set says so
     shown = "" if first["source"] == first["dataset"] else f", {first['source']}"
     names = [
-        row["label"] if row["source"] in ("", first["source"]) else f"{row['label']} ({row['source']}, eps {row['eps']:g})"
+        f"{row['label']} ({row['source']}, eps {row['eps']:g})"
+        if row["source"] and (row["source"], row["eps"]) != (first["source"], first["eps"])
+        else row["label"]
         for _, row in rows.iterrows()
     ]
     ax.hlines(places, rows["autoattack"], rows["most"], color="#DDDDDD", zorder=1)
     ax.hlines(places, rows["least"], rows["most"], color=COLOURS[0], linewidth=2, zorder=2)
-    published = f"published{shown}, eps {first['eps']:g}"
-    ax.scatter(rows["most"], places, marker="D", facecolor="none", edgecolor=COLOURS[0], zorder=6, label=published)
+    ax.scatter(rows["most"], places, marker="D", facecolor="none", edgecolor=COLOURS[0], zorder=6, label="published")
     ax.scatter(rows["measured"], places, s=60, marker="o", color=COLOURS[1], zorder=4, label="measured, papers' strongest attack")
     ax.scatter(rows["autoattack"], places, s=18, marker="s", color=COLOURS[7], zorder=5, label="measured, AutoAttack")
     ax.axvline(rows["chance"].iloc[0], color="#777777", linestyle=":", linewidth=1)
     ax.set_yticks(places, names, fontsize=9)
     ax.set_xlim(-2, 100)
     ax.set_xlabel("accuracy under attack, % (dotted: chance)")
-    ax.set_title(f"{rows['dataset'].iloc[0]}, l-inf eps {eps:g}", fontsize=10)
+    ax.set_title(f"{rows['dataset'].iloc[0]}, l-inf eps {eps:g} (published{shown}: eps {first['eps']:g})", fontsize=10)
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
