@@ -250,7 +250,7 @@ def test_a_second_run_writes_the_same_bytes(profile: Path) -> None:
     before = {path: path.read_bytes() for path in files}
     all_stages(profile, hash_seed="1")
     cards = 2 * len(RIGHT)
-    assert len(files) == 11 + 4 + 9 + cards + 3 + 2  # tables and data/report with checksums, figures, cards; summary, report; sets
+    assert len(files) == 12 + 4 + 9 + cards + 3 + 2  # tables and data/report with checksums, figures, cards; summary, report; sets
     in_git = [path for path in files if path.parent.name in ("tables", "figures") or path.name in ("summary.json", "report.md")]
     assert len(in_git) <= 25 - 2  # params.yaml and dvc.lock come to it
     assert [path.name for path in files if path.read_bytes() != before[path]] == []
