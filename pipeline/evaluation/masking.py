@@ -59,7 +59,7 @@ def zero_gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 
 @torch.no_grad()
 def flat_gradient(model: nn.Module, x: Tensor, y: Tensor, eps: float, *, generator: Generator) -> Tensor:
-    """Whether the loss rises by less along eps times the gradient's sign than half of what the best of ten random signs changes
+    """Whether the loss rises by less along eps times the gradient's sign than half of the most that one of ten random signs changes
     it by. All within the image range."""
     with evaluating(model):
         start = _exact_loss(model, x, y)

@@ -1,5 +1,6 @@
 """Runs attacks on a model and records the outcome of each image."""
 
+import hashlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -53,10 +54,11 @@ def attackable(model: nn.Module, x: Tensor, precision: Literal["fp32", "bf16"] =
     attacks.
 
     A Given model is never recorded as a CUDA graph, since a graph replays what its Python code did once. It is attacked as it is
-    where its batch norm cannot be folded."""
+    where its batch norm cannot be folded, and where a convolution is one of its named layers: folded, that one would answer with
+    what the batch norm behind it makes."""
     try:
         folded = Folded(model, x[:2])
-        twin = folded.now() if folded.pairs else model
+        twin = folded.now() if folded.pairs and not (isinstance(model, Given) and model.reads(nn.Conv2d)) else model
     except Exception:  # the code is not ours, and cannot be copied or hooked
         if not isinstance(model, Given):
             raise
@@ -91,7 +93,7 @@ def measure(
 
     Returns one row per trial and image (image, label, attack, eps, prediction, correct, and linf, l2 and mse of the perturbation,
     mse being the mean over pixels) and the first `keep` adversarial images of each trial, float32, by "<attack>@<eps>".
-    Each trial has its own generator, so adding a trial does not change the others.
+    Each trial draws by its own attack's name, so adding a trial does not change the others.
     """
     clean = Trial("clean", 0.0, lambda model, x, y, eps, **_: x, max(trial.batch_size for trial in plan))
     everything = [clean, *plan]
@@ -113,8 +115,8 @@ def attacked(
     victim: Victim, images: Tensor, labels: Tensor, trial: Trial, *, seed: int, bar: "tqdm[NoReturn]"
 ) -> tuple[Tensor, Tensor]:
     """The adversarial images of one trial, (N, C, H, W), and the model's predictions, (N,); `bar` shows the progress. The ranks
-    share the work; each group of BATCHES_AT_ONCE batches has its own generator. Images that fool the twin but not the model are
-    attacked again on the model itself."""
+    share the work; each group of BATCHES_AT_ONCE batches has draws of its own, the same at every eps. Images that fool the twin but
+    not the model are attacked again on the model itself."""
     bar.set_description(f"{trial.attack} {trial.eps:g}", refresh=False)
     images, labels = images[: trial.images], labels[: trial.images]
     (model, twin, rounding), size, counted = victim, trial.batch_size, bar.n
@@ -122,7 +124,7 @@ def attacked(
 
     def work(number: int) -> tuple[Tensor, Tensor]:
         x, y = xs[number], ys[number]
-        run = partial(trial.run, generator=Generator(x.device).manual_seed(seed ^ (number << 40)), batch_size=size)
+        run = partial(trial.run, generator=_generator(x.device, seed, trial.attack, number), batch_size=size)
         x_adv = run(twin, x, y, trial.eps, done=_whole(bar))
         logits = predict_logits(model, x_adv, batch_size=size)
         prediction = logits.argmax(1)
@@ -140,6 +142,11 @@ def attacked(
     made, predictions = map_over_ranks(work, [len(x) for x in xs], (images[:0], labels[:0]))
     bar.update(len(images) - (bar.n - counted))  # images of the other ranks
     return made, predictions
+
+
+def _generator(device: torch.device, *key: int | str) -> Generator:
+    """Draws that hang on all of the key. Of a seed a generator on the CPU takes 32 bits, so they are made of the key's hash."""
+    return Generator(device).manual_seed(int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:4]))
 
 
 def _whole(bar: "tqdm[NoReturn]") -> Callable[[float], None]:

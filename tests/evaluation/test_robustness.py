@@ -5,14 +5,23 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from pipeline.attacks.bim import bim
 from pipeline.attacks.fgsm import fgsm
 from pipeline.attacks.mim import mim
 from pipeline.attacks.pgd import pgd
 from pipeline.evaluation.accuracy import accuracy
-from pipeline.evaluation.robustness import attackable, clean_features, measure, noise_trials, summary_metrics, trials
+from pipeline.evaluation.robustness import (
+    BATCHES_AT_ONCE,
+    Victim,
+    attackable,
+    clean_features,
+    measure,
+    noise_trials,
+    summary_metrics,
+    trials,
+)
 from pipeline.models.small_cnn import SmallCNN
 
 
@@ -78,6 +87,21 @@ def test_another_attack_changes_no_other_and_the_seed_decides(images: tuple[Tens
     other = measure(attackable(model, x), x, y, trials({"one": one}, [0.1], 25), seed=1, keep=60)[1]
     assert (alone["one@0.1"] == beside["one@0.1"]).all()
     assert (alone["one@0.1"] != other["one@0.1"]).any()
+
+
+def test_draws_differ_by_image_and_attack_and_are_those_of_every_eps() -> None:
+    """Two groups of images, which the ranks may share: the second must not draw what the first drew."""
+
+    def start(model: nn.Module, x: Tensor, y: Tensor, eps: float, *, generator: Generator, **_: object) -> Tensor:
+        return torch.rand(x.shape, dtype=x.dtype, generator=generator)
+
+    x, y = torch.zeros(2 * BATCHES_AT_ONCE, 1, 4, 4, dtype=torch.float64), torch.zeros(2 * BATCHES_AT_ONCE, dtype=torch.int64)
+    plan = trials({"one": start, "other": start}, [0.1, 0.2], 1)
+    made = measure(Victim(Linear(), Linear()), x, y, plan, seed=0, keep=len(x))[1]
+    first, second = np.split(made["one@0.1"], 2)
+    assert (first != second).all()
+    assert (made["one@0.1"] == made["one@0.2"]).all()
+    assert (made["one@0.1"] != made["other@0.1"]).all()
 
 
 def test_kept_images_are_the_first_and_reproduce_the_outcome(images: tuple[Tensor, Tensor]) -> None:

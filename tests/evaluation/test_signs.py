@@ -150,6 +150,8 @@ def test_larger_eps_and_more_steps_take_the_worst_pair() -> None:
     rise = signs.larger_eps({0.1: 50, 0.2: 52, 0.3: 54}, 200)  # by little each time
     assert not rise.passed
     assert rise.value == 4
+    between = signs.larger_eps({0.1: 50, 0.2: 52, 0.3: 0, 0.4: 0}, 200)
+    assert between.value == 2  # between two zeros nothing is tolerated, which must not hide another pair
     assert not signs.more_steps({40: 60, 10: 50}, 200).passed
     with pytest.raises(ValueError, match="more steps needs at least 2 accuracies, got 1"):
         signs.more_steps({40: 60}, 200)

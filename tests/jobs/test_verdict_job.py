@@ -111,6 +111,11 @@ def test_centres_are_the_losses_own_or_the_means_of_the_training_images() -> Non
         np.testing.assert_allclose(found["layer5"][label].numpy(), values[train.labels == label].mean(0), rtol=1e-5, atol=1e-6)
 
 
+def test_a_class_without_training_images_costs_the_attack_on_the_features_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _centres(small(4), criterion({}), train_set(3), 5) == {}
+    assert "no adaptive attack by the features: classes [3] have no training image" in capsys.readouterr().out
+
+
 def test_an_attack_made_on_other_images_is_not_taken_up(tmp_path: Path) -> None:
     network, own = small(10), criterion({})
     verdict, centres = ITEM.verdict.model_copy(update={"eps": 0.02, "l2": None}), _centres(network, own, train_set(10), 9)

@@ -13,6 +13,7 @@ from pipeline.attacks.mim import mim
 from pipeline.attacks.pgd import pgd
 from pipeline.evaluation.robustness import Trial, Victim, attackable, attacked, predict, progress
 from pipeline.models.folded import Folded
+from pipeline.models.given.network import Given
 from pipeline.models.half import Half
 from pipeline.models.small_cnn import SmallCNN
 from pipeline.training.twin import OnTwin
@@ -166,3 +167,16 @@ def test_attacks_in_bf16_are_judged_in_fp32(trained: nn.Module, digits: tuple[Te
         assert (torch.bfloat16 in seen) == (precision == "bf16")
     assert 10 < found["fp32"] < 118
     assert abs(found["bf16"] - found["fp32"]) <= 2
+
+
+def test_a_convolution_whose_output_is_read_is_not_folded() -> None:
+    """Folded, it would answer with what its batch norm makes of it, and an attack on this layer would aim there."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 3))
+    model[1].running_mean.fill_(1.0)
+    x = torch.rand(2, 1, 8, 8)
+    for layer, folded in (("0", False), ("1", True), ("3", True)):
+        given = Given(model, x, layers=[layer])
+        twin = attackable(given, x).twin
+        assert (twin is not given) == folded
+        torch.testing.assert_close(twin.forward_features(x)[1], given.forward_features(x)[1])

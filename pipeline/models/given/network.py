@@ -56,6 +56,10 @@ class Given(Network):
             raise ValueError(f"features: a forward does not reach {', '.join(set(self.layers) - set(seen))}")
         return logits, {name: seen[name] for name in self.layers}
 
+    def reads(self, kind: type[nn.Module]) -> bool:
+        """Whether the output of such a submodule is one of the features."""
+        return not self.own and any(isinstance(self.model.get_submodule(name), kind) for name in self.layers)
+
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.model(self.normalize(x))
         return logits
