@@ -3,6 +3,9 @@ PYTHON ?= python3
 PORT ?= 5000
 JOBS ?= 2
 FOLDER := $(if $(PROFILE),profiles/$(PROFILE),.)
+ifeq ($(wildcard $(FOLDER)/params.yaml),)
+$(error PROFILE must be one of $(notdir $(wildcard profiles/*)), got $(PROFILE))
+endif
 BIN := .venv/bin
 INSTALLED := .venv/installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)

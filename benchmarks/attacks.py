@@ -28,7 +28,7 @@ from pipeline.attacks.kinds import stops_early
 from pipeline.data.batches import to_float
 from pipeline.data.image_set import load_splits
 from pipeline.evaluation.robustness import Trial, Victim, attackable, attacked, predict
-from pipeline.jobs.learner import load_model
+from pipeline.jobs.trained import load_model
 from pipeline.params.schema import Params, load_params
 
 ATTACK_NAMES = ["pgd", "bim", "mim", "cw", "autoattack"]

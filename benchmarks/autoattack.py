@@ -27,7 +27,7 @@ from pipeline.data.batches import to_float
 from pipeline.data.image_set import Splits, load_splits
 from pipeline.evaluation.robustness import Trial, Victim, attackable, attacked, predict
 from pipeline.evaluation.worst_case import worst_case_in_sequence
-from pipeline.jobs.learner import load_model
+from pipeline.jobs.trained import load_model
 from pipeline.jobs.verdict import autoattack_parts
 from pipeline.params.choices import AttackChoice
 from pipeline.params.resolve import code_of_names

@@ -20,7 +20,8 @@ from benchmarks.results import Report, Target, parse, run_main, start, write
 from pipeline.attacks import ATTACKS
 from pipeline.data.image_set import Splits, load_splits
 from pipeline.evaluation.robustness import attackable, measure, summary_metrics, trials
-from pipeline.jobs.learner import new_learner, test_images, train
+from pipeline.jobs.learner import new_learner, train
+from pipeline.jobs.trained import test_images
 from pipeline.models.network import Network
 from pipeline.params import resolve
 from pipeline.params.lookups import LOOKUPS

@@ -11,12 +11,12 @@ def main(dataset: str, method: str, seed: int) -> None:
     image, measurements and the worst images to data/verdict/DATASET/METHOD/SEED. Killed, it goes on after its last attack."""
     from pipeline.jobs.attack import attack_model
     from pipeline.params.items import AttackItem, read_item
-    from pipeline.params.merge import read_tracking
+    from pipeline.params.merge import tracking_or_none
     from pipeline.runtime.distributed import process_group
     from pipeline.tracking.store import Settings
 
     with process_group():
-        attack_model(read_item(AttackItem, dataset, "attack", method), seed, Settings(**read_tracking()))
+        attack_model(read_item(AttackItem, dataset, "attack", method), seed, Settings(**tracking_or_none()))
 
 
 if __name__ == "__main__":

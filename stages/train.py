@@ -8,12 +8,12 @@ def main(dataset: str, method: str, seed: int) -> None:
     Writes models/DATASET/METHOD/SEED.pt, .csv (its curves) and .json. Killed, it goes on from its last epoch."""
     from pipeline.jobs.train import train_model
     from pipeline.params.items import TrainItem, read_item
-    from pipeline.params.merge import read_tracking
+    from pipeline.params.merge import tracking_or_none
     from pipeline.runtime.distributed import process_group
     from pipeline.tracking.store import Settings
 
     with process_group():
-        train_model(read_item(TrainItem, dataset, "train", method), seed, Settings(**read_tracking()))
+        train_model(read_item(TrainItem, dataset, "train", method), seed, Settings(**tracking_or_none()))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ def main() -> None:
     from pipeline.tracking.ui import serve
 
     parser = argparse.ArgumentParser(prog="python -m stages.ui", description=main.__doc__)
-    parser.add_argument("port", nargs="?", type=int, default=5000)
+    parser.add_argument("port", nargs="?", type=int, default=5000, help="of the page; default: %(default)s")
     port = parser.parse_args().port
     with one_line_errors():
         sys.exit(serve(Settings(**read_tracking()), port))

@@ -22,6 +22,7 @@ from pipeline.models.replayed import replayed
 from pipeline.runtime.distributed import map_over_ranks
 
 Attack = Callable[..., Tensor]  # (model, x, y, eps, *, generator, batch_size, done) -> x_adv
+Made = Callable[..., tuple[Tensor, Tensor]]  # as `attacked`
 ROUNDING = {"fp32": 10 * CLOSE, "bf16": 0.25}  # generous: small_cnn's adversarial images differ by 0.02 at most in bf16
 BATCHES_AT_ONCE = 4  # an attack gets this many batches, so that it can refill a batch when some of its samples are done
 
@@ -87,21 +88,23 @@ def noise_trials(
 
 
 def measure(
-    victim: Victim, images: Tensor, labels: Tensor, plan: Sequence[Trial], *, seed: int, keep: int
+    victim: Victim, images: Tensor, labels: Tensor, plan: Sequence[Trial], *, seed: int, keep: int, made: Made | None = None
 ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """Runs every trial of `plan`, and `clean`, which is no attack. images: (N, C, H, W) in [0, 1], labels: (N,).
 
     Returns one row per trial and image (image, label, attack, eps, prediction, correct, and linf, l2 and mse of the perturbation,
     mse being the mean over pixels) and the first `keep` adversarial images of each trial, float32, by "<attack>@<eps>".
-    Each trial draws by its own attack's name, so adding a trial does not change the others.
+    Each trial draws by its own attack's name, so adding a trial does not change the others. made: in place of `attacked`, such as
+    what keeps finished trials.
     """
-    clean = Trial("clean", 0.0, lambda model, x, y, eps, **_: x, max(trial.batch_size for trial in plan))
-    everything = [clean, *plan]
-    frames, kept = [], {}
-    with progress(sum(len(images[: trial.images]) for trial in everything)) as bar:
-        for trial in everything:
-            x_adv, prediction = attacked(victim, images, labels, trial, seed=seed, bar=bar)
-            frames.append(outcome_rows(trial, images[: trial.images], labels[: trial.images], x_adv, prediction))
+    clean = Trial("clean", 0.0, lambda *_: images, max(trial.batch_size for trial in plan))
+    prediction = predict_over_ranks(victim.model, images, batch_size=clean.batch_size)
+    frames, kept = [outcome_rows(clean, images, labels, images, prediction)], {"clean@0": images[:keep].cpu().numpy()}
+    with progress(sum(len(images[: trial.images]) for trial in plan)) as bar:
+        for trial in plan:
+            x, y = images[: trial.images], labels[: trial.images]
+            x_adv, prediction = (made or attacked)(victim, x, y, trial, seed=seed, bar=bar)
+            frames.append(outcome_rows(trial, x, y, x_adv, prediction))
             kept[f"{trial.attack}@{trial.eps:g}"] = x_adv[:keep].cpu().numpy()
     return pd.concat(frames, ignore_index=True), kept if keep else {}
 

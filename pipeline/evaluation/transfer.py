@@ -1,11 +1,11 @@
 """Adversarial images made on one model, judged by others (black-box attacks of pcl tables 3 and 13)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
 from torch import Tensor, nn
 
-from pipeline.evaluation.robustness import Trial, Victim, attacked, outcome_rows, predict_over_ranks, progress
+from pipeline.evaluation.robustness import Made, Trial, Victim, attacked, outcome_rows, predict_over_ranks, progress
 
 OUTCOMES = {  # columns of `transfer`
     **{"source": str, "target": str, "image": int, "label": int, "attack": str, "eps": float},
@@ -21,11 +21,13 @@ def transfer(
     plan: Sequence[Trial],
     *,
     seed: int,
+    made: Callable[[str], Made] = lambda source: attacked,
 ) -> pd.DataFrame:
     """Runs every trial of `plan` once on each source and lets each target judge the images. images: (N, C, H, W) in [0, 1],
     labels: (N,) -> a row per source, trial, target and image: source, target, then as `measure` returns them, without mse.
 
-    Without sources there are no rows. Each trial draws from a generator of its own, so that more of them change no other.
+    Without sources there are no rows. Each trial draws by its own attack's name, so that more of them change no other. made: by
+    source what stands in place of `attacked`, such as what keeps finished trials.
     """
     names = (sources, targets, dict.fromkeys(trial.attack for trial in plan))
     by_source, by_target, by_attack = (pd.CategoricalDtype(list(known)) for known in names)  # millions of rows at times
@@ -33,10 +35,11 @@ def transfer(
     with progress(len(sources) * sum(len(images[: trial.images]) for trial in plan)) as bar:
         for source, victim in sources.items():
             for trial in plan:
-                x_adv, _ = attacked(victim, images, labels, trial, seed=seed, bar=bar)
+                x, y = images[: trial.images], labels[: trial.images]
+                x_adv, _ = made(source)(victim, x, y, trial, seed=seed, bar=bar)
                 for target, judge in targets.items():
                     prediction = predict_over_ranks(judge, x_adv, batch_size=trial.batch_size)
-                    rows = outcome_rows(trial, images[: trial.images], labels[: trial.images], x_adv, prediction)
+                    rows = outcome_rows(trial, x, y, x_adv, prediction)
                     rows = rows.drop(columns="mse")
                     rows.insert(0, "source", source)
                     rows.insert(1, "target", target)

@@ -13,9 +13,11 @@ from pipeline.data.image_set import load_splits
 from pipeline.evaluation.beforehand import look
 from pipeline.evaluation.robustness import predict_logits
 from pipeline.jobs.given import load_given
-from pipeline.jobs.learner import on_device, test_images
+from pipeline.jobs.learner import on_device
+from pipeline.jobs.trained import test_images
 from pipeline.models.given.build import build
 from pipeline.models.given.network import Given
+from pipeline.models.given.weights import is_weights
 from pipeline.models.network import Network
 from pipeline.params.items import TrainItem, item_file
 from pipeline.params.schema import GivenModel
@@ -86,7 +88,7 @@ def given_network(params: Mapping[str, Any], device: torch.device) -> Network:
     """A model from elsewhere, by the code that it was taken in with. Raises ValueError where that has changed."""
     given, shape = params["recipe"]["given"], params["shape"]
     for file, digest in params["files"].items():
-        if file.endswith(".py") and not (Path(file).is_file() and file_digest(file) == digest):
+        if not is_weights(Path(file)) and not (Path(file).is_file() and file_digest(file) == digest):
             raise ValueError(f"{file} has changed since")
     model = build(given["model"], given["options"], classes=params["classes"], channels=shape[0]).float()
     mean, std = (given[name] and torch.tensor(given[name]) for name in ("mean", "std"))

@@ -12,9 +12,9 @@ from pipeline.attacks.mim import mim
 from pipeline.attacks.objective import joint, joint_targeted
 from pipeline.data.image_set import load_splits
 from pipeline.evaluation.robustness import Trial, attackable, clean_features, measure, noise_trials, summary_metrics, trials
-from pipeline.jobs.learner import model_of, test_images
 from pipeline.jobs.prototypes import judge_prototypes
-from pipeline.jobs.trials import cw_trials, named_attacks
+from pipeline.jobs.trained import model_of, test_images
+from pipeline.jobs.trials import attacked_once, cw_trials, named_attacks
 from pipeline.jobs.verdict import judge_model
 from pipeline.params.items import AttackItem, item_file
 from pipeline.runtime.device import set_up_device
@@ -32,7 +32,8 @@ UNDEFENDED = "softmax"  # trained by stage pretrain, for every data set and seed
 def attack_model(item: AttackItem, seed: int, tracking: Settings) -> None:
     """Writes into data/attacks/DATASET/METHOD/SEED: outcomes.parquet (a row per attack, eps and test image), images.npz (the first
     adversarial images, as many as the item keeps), features.npz (features of the clean test images, by layer) and run.json (what
-    MLflow is told); and the verdict into data/verdict/DATASET/METHOD/SEED, see `judge_model` and `judge_prototypes`."""
+    MLflow is told); and the verdict into data/verdict/DATASET/METHOD/SEED, see `judge_model` and `judge_prototypes`. A killed run
+    goes on after the last attack that was done."""
     dataset, method = item.dataset, item.method
     device = set_up_device(item.compute.device, item.compute.threads)
     images_file, model_file = Path("data", f"{dataset}.npz"), Path("models", dataset, method, f"{seed}.pt")
@@ -56,7 +57,15 @@ def attack_model(item: AttackItem, seed: int, tracking: Settings) -> None:
         images, labels = test_images(splits, item.images, device)
         victim = attackable(network, images, item.compute.precision)
         kept = {"all": len(images), "none": 0}.get(str(item.keep_images), item.keep_images)
-        outcomes, examples = measure(victim, images, labels, _plan(item, criterion), seed=seed, keep=int(kept))
+        outcomes, examples = measure(
+            victim,
+            images,
+            labels,
+            _plan(item, criterion),
+            seed=seed,
+            keep=int(kept),
+            made=partial(attacked_once, folder=unfinished),
+        )
         if is_main():
             features = clean_features(network, images, batch_size=item.batch_size)
             _write(folder, outcomes, features, examples, labels.cpu().numpy())

@@ -21,7 +21,8 @@ from tqdm import tqdm
 from pipeline.attacks.pgd import pgd
 from pipeline.data.image_set import ImageSet, Splits
 from pipeline.evaluation.robustness import attackable, predict_logits
-from pipeline.jobs.learner import new_learner, recipe_adversary, recipe_batches, test_images
+from pipeline.jobs.learner import new_learner, recipe_adversary, recipe_batches
+from pipeline.jobs.trained import test_images
 from pipeline.params.choices import AttackChoice
 from pipeline.params.items import Adversary, Compute, Recipe
 from pipeline.runtime.device import set_up_device

@@ -5,7 +5,7 @@ import copy
 import hashlib
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,10 +22,12 @@ from pipeline.evaluation.robustness import attackable, clean_features, summary_m
 from pipeline.jobs.given import Loaded, wrapped
 from pipeline.jobs.threat import Threat, plan_of, threat_of
 from pipeline.jobs.verdict import judge
+from pipeline.params.code import code_digest
 from pipeline.runtime.device import set_up_device
 from pipeline.runtime.distributed import check_same
 
 ON_TRAIN = 500  # training images that class means are taken over, besides the first one of each class
+CODE = ("attacks", "evaluation", "jobs", "models", "losses")  # rooms that a verdict follows from
 IMAGES = 1000  # that are attacked, unless another number is given
 
 
@@ -102,7 +104,7 @@ def judged(loaded: Loaded, data: Arrays, settings: Settings, device: torch.devic
     centres, how = centres_of(loaded, data, images, labels, batch_size=batch_size, seed=seed)
     findings.append(Finding("adaptive attacks", "note", how))
     about = {**loaded.about, **_about(settings, device, len(images))}
-    key = _key(network, about, threat, centres)
+    key = _key(network, about, threat, [images, labels, *centres.values()])
     check_same("what is judged", key)
     plan = plan_of(threat, loaded.criterion, centres, images[0], classes=network.classes, batch_size=batch_size)
     victim = attackable(network, images, "bf16" if settings.precision == "bf16" else "fp32")
@@ -203,12 +205,13 @@ def _about(settings: Settings, device: torch.device, images: int) -> dict[str, A
     }
 
 
-def _key(network: nn.Module, about: Mapping[str, Any], threat: Threat, centres: Mapping[str, Tensor]) -> str:
-    """What the result follows from: the model's layers and weights, what its features are driven to, and the settings."""
+def _key(network: nn.Module, about: Mapping[str, Any], threat: Threat, given: Iterable[Tensor]) -> str:
+    """What the result follows from: the model's layers and weights, what it is given, the settings, and the code here."""
     params = threat.params
-    attacks = {name: params.attacks[name].model_dump() for name in params.run.attacks}
-    settings = {**about, "verdict": params.verdict.model_dump(), "attacks": attacks}
+    attacks = {name: choice.model_dump() for name, choice in params.attacks.items()}
+    code = [code_digest(file) for room in CODE for file in sorted((Path(__file__).parents[1] / room).rglob("*.py"))]
+    settings = {**about, "verdict": params.verdict.model_dump(), "attacks": attacks, "papers": params.run.attacks, "code": code}
     digest = hashlib.sha256(json.dumps(settings, default=str, sort_keys=True).encode() + repr(network).encode())
-    for name, tensor in [*network.state_dict().items(), *centres.items()]:
-        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    for name, tensor in [*network.state_dict().items(), *(("", tensor) for tensor in given)]:
+        digest.update(f"{name} {tuple(tensor.shape)}".encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]

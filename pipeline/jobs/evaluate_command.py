@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ GROUPS: dict[str, dict[str, dict[str, Any]]] = {
         "--force": {"action": "store_true", "help": "go on where model and images look as if something else was meant"},
     },
     "run": {
-        "--out": {"metavar": "FOLDER", "help": "default: judged/NAME-DATA-NORM-EPS"},
+        "--out": {"metavar": "FOLDER", "help": "default: judged/NAME-DATA-NORM-EPS, with what else is not as usual"},
         "--device": {"default": "auto", "choices": ["auto", "cpu", "cuda"]},
         "--precision": {"default": "fp32", "choices": ["fp32", "bf16"], "help": "of attacks; what they break is checked in fp32"},
         "--threads": {"type": int, "default": 0, "help": "on the CPU; 0: as many as there are cores"},
@@ -78,6 +79,8 @@ def evaluate_command(args: argparse.Namespace, report: Callable[[Path], str]) ->
     threat = threat_of(args.norm, args.eps, args.autoattack, args.params)
     count = None if args.images == "all" else _whole(args.images, "--images")
     _whole(str(args.batch_size), "--batch-size")
+    if args.threads < 0:
+        raise ValueError(f"--threads must be 0 or more, got {args.threads}")
     device = set_up_device(args.device, args.threads)
     data = read_images(args.data, _options(args.data_options, "--data-options"), threat.params)
     if count is not None and count > len(data.test.images):
@@ -94,7 +97,9 @@ def evaluate_command(args: argparse.Namespace, report: Callable[[Path], str]) ->
         features=[name for name in args.features.split(",") if name],
     )
     name = args.name or _name(args.model, args.weights)
-    out = Path(args.out or Path("judged", _plain(f"{name}-{Path(args.data).stem}-{args.norm}-{threat.eps:.4g}")))
+    out = Path(
+        args.out or Path("judged", _plain("-".join([name, Path(args.data).stem, f"{args.norm}-{threat.eps:.4g}", *_other(args)])))
+    )
     loaded = loaded._replace(about={"name": name, "data": args.data, "data_options": args.data_options, **loaded.about})
     settings = Settings(threat, count, args.seed, args.precision, args.batch_size, args.force)
     print(f"{name} on {args.data}; what is done is kept in {out}", flush=True)
@@ -119,7 +124,9 @@ def _finish(out: Path, found: Evaluation, report: Callable[[Path], str], *, trac
         run.log(found.accuracy | {f"check/{name}": value for name, value in found.checks.items()})
         for name in ("report.html", "checks.json"):
             run.artifact(out / name)
-    shutil.rmtree(out / ".unfinished", ignore_errors=True)  # with what other settings had left unfinished
+    shutil.rmtree(out / ".unfinished" / about["key"], ignore_errors=True)
+    with suppress(OSError):  # another run is at work there
+        (out / ".unfinished").rmdir()
     return said
 
 
@@ -134,6 +141,13 @@ def write(out: Path, found: Evaluation) -> None:
     content |= {"accuracy": found.accuracy, "masking": found.checks}
     with atomic_path(out / "checks.json") as path:
         path.write_text(json.dumps(content, indent=2, default=str) + "\n")
+
+
+def _other(args: argparse.Namespace) -> list[str]:
+    """What is not as usual, so that two verdicts on a model do not take each other's place."""
+    told = {"autoattack": args.autoattack, "images": f"{args.images}-images", "seed": f"seed-{args.seed}"}
+    usual = {flag.removeprefix("--"): about.get("default") for group in GROUPS.values() for flag, about in group.items()}
+    return [text for name, text in told.items() if getattr(args, name) != usual[name]]
 
 
 def _options(pairs: Sequence[str], flag: str) -> dict[str, Any]:

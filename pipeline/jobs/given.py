@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pipeline.jobs.learner import load_model
+from pipeline.jobs.trained import load_model
 from pipeline.models.given.build import NORMALISATION, build, source_file
 from pipeline.models.given.network import Given
 from pipeline.models.given.weights import find_weights, put_weights, read_weights

@@ -20,6 +20,7 @@ from pipeline.losses import LOSSES
 from pipeline.params.choices import AttackChoice
 from pipeline.params.dataset import Augment
 from pipeline.params.items import AttackItem, CostItem, DataItem, PlanesItem, Recipe, TrainItem, TransferItem
+from pipeline.params.sizes import known_sizes
 from pipeline.params.values import Strict
 from pipeline.training.optimizer import reached
 
@@ -49,15 +50,6 @@ AWP = 1.0  # training steps more
 READ, READ_IMAGE = 1.2, 1.5e-4  # seconds for a data set, and for each image (CIFAR-10 from parquet); a download comes to it
 TABLES, FIGURES, CARD, REPORT = 5.0, 12.0, 0.6, 3.5  # seconds, on the digits: a data set, a data set, a model's card, all
 OUTCOME = 12  # bytes of a row of outcomes.parquet
-
-KNOWN = {  # public sets: training and test images, shape, classes
-    "mnist": (60_000, 10_000, (1, 28, 28), 10),
-    "fashionmnist": (60_000, 10_000, (1, 28, 28), 10),
-    "cifar10": (50_000, 10_000, (3, 32, 32), 10),
-    "cifar100": (50_000, 10_000, (3, 32, 32), 100),
-    "svhn": (73_257, 26_032, (3, 32, 32), 10),
-}
-DIGITS = 1797
 
 
 @dataclass(frozen=True)
@@ -114,11 +106,7 @@ class Size(NamedTuple):
 
 def data_size(dataset: str, item: DataItem) -> Size:
     """Sizes of public sets are known; of others data/DATASET.npz tells them. Raises ValueError where it is not there."""
-    options, path = item.source.options, Path("data", f"{dataset}.npz")
-    known = KNOWN.get(str(options.get("dataset", "")).lower().replace("_", ""))
-    if item.source.name == "sklearn_digits":
-        test = math.ceil(DIGITS * options["test_fraction"])
-        known = DIGITS - test, test, (1, 8, 8), 10
+    path, known = Path("data", f"{dataset}.npz"), known_sizes(item.source)
     if known is None:
         if not path.is_file():
             raise ValueError(f"{path} does not exist, and only it tells how many images {dataset} has: run `dvc repro data` first")
@@ -126,8 +114,9 @@ def data_size(dataset: str, item: DataItem) -> Size:
         channels, height, width = splits.train.images.shape[1:]
         train, validation, test = (len(part.labels) for part in splits.parts().values())
         return Size(train, validation, test, (channels, height, width), len(splits.classes))
-    train, test, shape, classes = known
-    train, test = (count if drawn == "all" else drawn for count, drawn in ((train, item.sample.train), (test, item.sample.test)))
+    drawn = (known.train, item.sample.train), (known.test, item.sample.test)
+    train, test = (every if wanted == "all" else wanted for every, wanted in drawn)
+    shape, classes = (known.channels, known.side, known.side), known.classes
     validation = math.ceil(train * item.validation.fraction)
     return Size(train - validation, validation, test, shape, classes)
 
@@ -195,8 +184,23 @@ def attacks_work(item: AttackItem, recipe: Recipe, size: Size) -> Work:
     each += active(_choice("pgd", steps=max(verdict.steps)), "unbounded")
     each += active(_choice("pgd", steps=masking.STEPS), "linf") * 2
     each += Work(gradient=2, forward=masking.DIRECTIONS + 4)  # of the other signs of masked gradients
+    confirming = sum((attack_work(part, size.classes) for part in verdict.confirm.values()), Work())
+    each += confirming * ACTIVE["autoattack_rest"][has_adversary]
+    each += attack_work(_choice("mim", steps=max(verdict.steps)), size.classes)  # on the undefended model
+    if "centres" in recipe.prototypes:  # by the nearest prototype, and by membership where there are radii
+        each += _by_prototypes(knowing, size, has_adversary, "radii" in recipe.prototypes)
     centres = Work(forward=0 if "centres" in recipe.prototypes else size.train)
     return (total + each * judged + centres) * recipe.ensemble
+
+
+def _by_prototypes(knowing: Mapping[str, int], size: Size, has_adversary: bool, radii: bool) -> Work:
+    """Of one image: the attacks on the other readings of a model, one after the other on what is not broken yet."""
+    climb = attack_work(_choice("apgd", steps=knowing["steps"], restarts=knowing["restarts"]), size.classes)
+    aimed = attack_work(_choice("apgd_targeted", **knowing), size.classes)
+    rest = ACTIVE["adaptive_targeted"][has_adversary]
+    nearest = Work(forward=1) + climb * ACTIVE["adaptive"][has_adversary] + (climb * 2 + aimed) * rest
+    membership = Work(forward=1) + climb * 1.5 + aimed * rest  # by the first attack it rejects most, which breaks nothing
+    return nearest + (membership if radii else Work())
 
 
 def attacks_bytes(item: AttackItem, size: Size) -> int:

@@ -10,7 +10,8 @@ from torch import Tensor
 from pipeline.attacks import ATTACKS
 from pipeline.data.image_set import Splits, load_splits
 from pipeline.evaluation.robustness import Trial, attackable, attacked, clean_features, predict, progress
-from pipeline.jobs.learner import new_learner, test_images, train
+from pipeline.jobs.learner import new_learner, train
+from pipeline.jobs.trained import test_images
 from pipeline.params.items import PlanesItem, item_file
 from pipeline.runtime.checkpoint import load_state, save_state
 from pipeline.runtime.device import set_up_device

@@ -21,7 +21,7 @@ from pipeline.evaluation.prototypes import (
 )
 from pipeline.evaluation.robustness import Attack, Trial, Victim, attackable, outcome_rows, predict_over_ranks, progress
 from pipeline.evaluation.worst_case import worst_case_in_sequence
-from pipeline.jobs.learner import test_images
+from pipeline.jobs.trained import test_images
 from pipeline.jobs.trials import attacked_once
 from pipeline.models.network import Network
 from pipeline.models.replayed import replayed

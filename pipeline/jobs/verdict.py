@@ -35,7 +35,8 @@ from pipeline.evaluation.robustness import (
 )
 from pipeline.evaluation.worst_case import worst_case_in_sequence, worst_case_of_all, worst_examples
 from pipeline.jobs.follow_up import Next, followed_up
-from pipeline.jobs.learner import on_device, test_images
+from pipeline.jobs.learner import on_device
+from pipeline.jobs.trained import test_images
 from pipeline.jobs.trials import attacked_once
 from pipeline.models.network import Network
 from pipeline.params.choices import AttackChoice

@@ -211,11 +211,11 @@ def method_values(path: str, method: Method, losses: Mapping[str, Callable[..., 
     loss = losses[method.loss.name](2, 2, **method.loss.options) if method.loss else None
     has = sorted({name for name, _ in loss.named_parameters()}) if loss else []
     given = sorted(name for name, settings in method.prototypes.items() if settings)
-    return (
-        []
-        if has == given
-        else [f"{path}.prototypes: must be {', '.join(has) or 'empty'} as in the loss, got {', '.join(given) or 'none'}"]
-    )
+    if has == given:
+        return []
+    wanted, found = ", ".join(has) or "empty", ", ".join(given) or "none"
+    hint = "; an inherited kind goes where it is left empty, as in `radii:`" if {*given} - {*has} else ""
+    return [f"{path}.prototypes: must be {wanted} as in the loss, got {found}{hint}"]
 
 
 def modern_values(path: str, method: Method) -> list[str]:

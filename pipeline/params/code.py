@@ -2,14 +2,20 @@
 networks, attacks and sources those that the item uses."""
 
 import ast
-from collections.abc import Iterable, Mapping
+import hashlib
+import io
+import tokenize
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
-# Not followed. Params reach a result as the values of the item file, and logging changes no result. The modules of LOOKUPS import
-# every implementation; those that an item uses are added by name. So is TAKES_IN, for items with a model from elsewhere.
-CARRIERS = ("params", "tracking", "runtime/cli.py")
+# Not followed. Params reach a result as the values of the item file; logging, and how files are kept, change no result. The modules
+# of LOOKUPS import every implementation; those that an item uses are added by name. So is TAKES_IN, for items with a model from
+# elsewhere.
+CARRIERS = ("params", "tracking", *(f"runtime/{name}.py" for name in ("checkpoint", "cli", "files", "sums", "unfinished")))
 TAKES_IN = "jobs/adopt.py"
+DATA = (".csv", ".css", ".j2")  # what counts beside Python files, and not what editors leave there
 LOOKUPS = ("losses/__init__.py", "models/__init__.py", "attacks/__init__.py", "data/sources.py")
 
 
@@ -43,7 +49,36 @@ def sources(root: Path, script: str, used: Iterable[Path], graph: Mapping[Path, 
         new = {path for file in new for path in graph[file]} - found - left_out
         new = {path for path in new if not path.is_relative_to(pipeline) or not _carries(path.relative_to(pipeline).as_posix())}
     beside = {path for room in {file.parent for file in found} for path in room.iterdir() if path.is_file()}
-    return sorted(found | {path for path in beside if path.suffix != ".py" and not path.name.startswith(".")})
+    return sorted(found | {path for path in beside if path.suffix in DATA and not path.name.startswith(".")})
+
+
+@cache
+def code_digest(file: Path) -> str:
+    """sha256 of a file, of Python `without_words`."""
+    content = file.read_bytes()
+    return hashlib.sha256(without_words(content.decode()).encode() if file.suffix == ".py" else content).hexdigest()
+
+
+def without_words(text: str) -> str:
+    """Python code without comments, docstrings and other strings that stand alone: they change no result."""
+    lines = text.splitlines(keepends=True)
+    for (top, left), (bottom, right) in reversed([*_words(text)]):
+        kept = lines[top - 1][:left].rstrip() + lines[bottom - 1][right:]
+        lines[top - 1 : bottom] = [kept] if kept.strip() else []
+    return "".join(lines)
+
+
+def _words(text: str) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """Where they begin and end: line, from 1, and character."""
+    tokens = [token for token in tokenize.generate_tokens(io.StringIO(text).readline) if token.type != tokenize.NL]
+    new = True  # a statement begins here
+    for token, after in pairwise(tokens):
+        plain = token.type == tokenize.STRING and "f" not in token.string.lower().partition(token.string[-1])[0]
+        alone = plain and new and after.type in (tokenize.NEWLINE, tokenize.COMMENT)
+        if token.type == tokenize.COMMENT or alone:
+            yield token.start, token.end
+        elif token.type not in (tokenize.INDENT, tokenize.DEDENT):
+            new = token.type == tokenize.NEWLINE
 
 
 def _carries(path: str) -> bool:

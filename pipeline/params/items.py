@@ -139,7 +139,8 @@ def read_item(kind: type[Item], *path: str) -> Item:
     """data/items/<path>.yaml. Raises ParamsError where there is none, or it is not as stage items wrote it."""
     file = item_file(*path)
     if not file.is_file():
-        raise ParamsError(f"{file} does not exist: params.yaml has no such item, or `dvc repro items` has to write it first")
+        known = ", ".join(sorted(other.stem for other in file.parent.glob("*.yaml"))) or "none"
+        raise ParamsError(f"{file} does not exist: choose from {known}; `dvc repro items` writes those of params.yaml")
     try:
         text = read_whole(file, FOLDER)
     except ValueError as error:

@@ -6,6 +6,7 @@ source) takes the place of the whole one before it, whose options are not its ow
 
 import os
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -99,7 +100,11 @@ def behind_names(method: Tree, dataset: Tree) -> Tree:
     named = {"networks": method.get("network"), "epochs": method.get("epochs"), "optimizers": method.get("optimizer")}
     if isinstance(adversary := method.get("adversary"), dict):
         named["adversary_eps"] = adversary["eps"]
-    found = {group: {plain(name): groups[group][plain(name)]} for group, name in named.items() if name is not None}
+    found = {
+        group: {plain(name): groups[group].get(plain(name), Leaf("not in this data set", *name[1:]))}
+        for group, name in named.items()
+        if name is not None
+    }
     return {"networks": found.pop("networks", {}), "training": {"batch_size": training["batch_size"], **found}}
 
 
@@ -138,6 +143,15 @@ def read_tracking(path: str | Path = "params.yaml") -> dict[str, Any]:
         return _TrackingBlock.model_validate(block).tracking.model_dump()
     except ValidationError as error:
         raise ParamsError("\n  ".join([f"{path}:", *problems_of(error)])) from None
+
+
+def tracking_or_none(path: str | Path = "params.yaml") -> dict[str, Any]:
+    """`read_tracking` for a stage, which a params.yaml that is being edited does not stop."""
+    try:
+        return read_tracking(path)
+    except ParamsError as error:
+        print(f"MLflow tracking off: {error}; `python -m stages.sync` records this run later", file=sys.stderr)
+        return {"enabled": False, "uri": "", "experiment": ""}
 
 
 def _follow_bases(tree: Tree, key: str, path: str) -> None:

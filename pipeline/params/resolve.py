@@ -4,10 +4,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pipeline.models.given.build import source_file
+from pipeline.models.given.build import module_here, source_file
+from pipeline.models.given.weights import is_weights
 from pipeline.params.agreement import LOGITS, MEMBERS, PRETRAIN, published_keys
 from pipeline.params.choices import AttackChoice, NetworkChoice, SourceChoice
-from pipeline.params.code import TAKES_IN, import_graph, sources
+from pipeline.params.code import TAKES_IN, code_digest, import_graph, sources
 from pipeline.params.dataset import Dataset, Optimizer
 from pipeline.params.items import (
     Adversary,
@@ -141,7 +142,7 @@ def code_of_names(script: str, *further: str, **used: Iterable[str]) -> Code:
     files = [ROOT.joinpath(*module.split(".")).with_suffix(".py") for module in modules]
     files += [ROOT / "pipeline" / name for name in further]
     found = sources(ROOT, script, files, import_graph(ROOT))
-    return {file.relative_to(ROOT).as_posix(): file_digest(file) for file in found}
+    return {file.relative_to(ROOT).as_posix(): code_digest(file) for file in found}
 
 
 def _code_of(recipes: Iterable[Recipe], script: str, attacks: Iterable[str] = ()) -> Code:
@@ -180,14 +181,24 @@ def _train(params: Params, dataset: str, method: str) -> TrainItem:
 
 
 def _given_files(given: GivenModel, path: str, dataset: str, seeds: Iterable[int]) -> Code:
-    """Of a model from elsewhere: its weights of every seed, and all Python files in the folder, since one may import another."""
+    """Of a model from elsewhere: its weights of every seed, and all files in the folder but other weights, since one may read
+    another."""
+    if place := module_here(given.model):
+        raise ParamsError(f"{path}.model: {given.model} is in {place}, whose changes would not count; put it into {GIVEN}")
     named = {file for file in (source_file(given.model), *(given.weights_file(dataset, seed) for seed in seeds)) if file}
     for file in named:
         if not Path(file).resolve().is_relative_to(GIVEN.resolve()):
             raise ParamsError(f"{path}: {file} must be in {GIVEN}, whose files count as dependencies of the run")
         if not Path(file).is_file():
             raise ParamsError(f"{path}: there is no file {file}")
-    return {str(file): file_digest(file) for file in sorted({*map(Path, named), *GIVEN.rglob("*.py")})}
+    beside = {file for file in GIVEN.rglob("*") if file.is_file() and not is_weights(file) and not _counts_not(file)}
+    return {str(file): file_digest(file) for file in sorted({*map(Path, named), *beside})}
+
+
+def _counts_not(file: Path) -> bool:
+    """What Python, git, DVC and editors keep beside, and what says what the folder is for."""
+    left = file.name.startswith(".") or file.name.endswith(("~", ".orig", ".dvc"))
+    return left or file.name == "README.md" or "__pycache__" in file.parts
 
 
 def _confirm(params: Params) -> dict[str, AttackChoice]:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
 from pipeline.params.agreement import disagreements
 from pipeline.params.choices import AttackChoice, Lookup, LossChoice, problems_of
@@ -41,11 +41,14 @@ class Run(Strict):
     attacks: Annotated[list[Name], Field(min_length=1), Once] = Field(description="on every method; names of `attacks`")
 
 
+Labels = Literal["true", "predicted", "soft"]
+
+
 class Attacked(Strict):
     clean_share: Annotated[float, Field(ge=0, lt=1)] = Field(
         description="lambda of hcp eq. 5, the weight of the clean images: 0 trains on adversarial ones only"
     )
-    labels: Literal["true", "predicted", "soft"] = Field(
+    labels: Annotated[Labels, BeforeValidator(lambda given: "true" if given is True else given)] = Field(
         description="what the attack moves away from; soft: the distribution predicted for the clean image"
     )
     attack: AttackChoice

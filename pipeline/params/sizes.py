@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,26 +19,30 @@ USUAL_WIDTH, USUAL_ENSEMBLE = 1024, 10  # up to here any memory does; to count t
 
 
 class Known(NamedTuple):
-    """side: height and width of an image."""
+    """side: height and width of an image; train, test: how many there are."""
 
     side: int
     channels: int
     classes: int
+    train: int
+    test: int
 
 
 PUBLIC = {
-    "mnist": Known(28, 1, 10),
-    "fashionmnist": Known(28, 1, 10),
-    "cifar10": Known(32, 3, 10),
-    "cifar100": Known(32, 3, 100),
-    "svhn": Known(32, 3, 10),
+    "mnist": Known(28, 1, 10, 60_000, 10_000),
+    "fashionmnist": Known(28, 1, 10, 60_000, 10_000),
+    "cifar10": Known(32, 3, 10, 50_000, 10_000),
+    "cifar100": Known(32, 3, 100, 50_000, 10_000),
+    "svhn": Known(32, 3, 10, 73_257, 26_032),
 }
+DIGITS = 1797
 
 
 def known_sizes(source: SourceChoice) -> Known | None:
     """None for a set that has to be read first."""
     if source.name == "sklearn_digits":
-        return Known(8, 1, 10)
+        test = math.ceil(DIGITS * source.options["test_fraction"])
+        return Known(8, 1, 10, DIGITS - test, test)
     if source.name in ("public_set", "torchvision"):
         return PUBLIC.get(str(source.options.get("dataset")).lower().replace("_", ""))
     return None
@@ -68,7 +73,7 @@ def memory_problems(
 ) -> list[str]:
     if ensemble <= USUAL_ENSEMBLE and _widest(choice.options) <= USUAL_WIDTH:
         return []
-    needed, has = ensemble * training_memory(choice, network, known or Known(32, 3, 10)) / 2**30, machine_memory() / 2**30
+    needed, has = ensemble * training_memory(choice, network, known or PUBLIC["cifar10"]) / 2**30, machine_memory() / 2**30
     what = f"{ensemble} of it take" if ensemble > 1 else "it takes"
     return [f"{path}: {what} more than {needed:.3g} GiB of memory in training, this machine has {has:.3g}"] if needed > has else []
 

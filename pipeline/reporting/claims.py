@@ -1,13 +1,13 @@
 """What both papers claim, in one line each, against what a run measured, and what AutoAttack leaves."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
 import pandas as pd
 
 from pipeline.reporting.coverage import figures
-from pipeline.reporting.findings import FAILS, HOLDS, MISSING, Value, cell, combined, order
+from pipeline.reporting.findings import FAILS, HOLDS, MISSING, WEAK, Value, combined, order, value_of
 from pipeline.reporting.markdown import attack_text, name_attack
 from pipeline.reporting.outcomes import ADAPTIVE, LINF, is_close
 from pipeline.reporting.pcl.findings import LAYERS, adaptive_verdict, published_drop
@@ -18,16 +18,18 @@ from pipeline.reporting.verdict.status import FEATURES_ADVERSARIAL
 
 TABLES = ("verdict", "verdict_status", "pcl", "curves")  # files that the claims are checked on
 FEATURES = ("center", "pcl", "pcl_deep", "hcp", "hcp_fs")  # published keys of the losses on features without an adversary
-BLACK_BOX = "from vgg "  # before the attacks of pcl table 3 that are made on another network, and its clean accuracy
-TABLE_4 = "table 4 "  # before attacks at the eps of pcl table 4
-WEAKER = "weaker "  # before attacks at the eps at which BIM leaves nearest to half of the undefended model's images right
+VERDICT = "verdict"  # where a row is from: verdict.csv
+WEAKER = "weaker"  # curves.csv, at the eps at which BIM leaves nearest to half of the undefended model's images right
+BLACK_BOX = "from vgg"  # pcl table 3: images made on another network, and clean accuracy on the images of that table
+TABLE_4 = "table 4"  # pcl table 4, at its eps
+COMPARED = "compared"  # pcl tables 5 and 6 at their eps on a data set that they have, else verdict.csv
 
 
 class Place(NamedTuple):
-    """A row of verdict.csv by published key; of pcl table 3 where the attack begins with BLACK_BOX, of pcl table 4 where it
-    begins with TABLE_4, of curves.csv where it begins with WEAKER."""
+    """Rows of `rows_of`, by published key."""
 
     key: str
+    where: str
     attack: str
 
 
@@ -44,12 +46,13 @@ class Claim(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """source: where the paper says so, and in how many of its own comparisons; left: what AutoAttack leaves of each method that the
-    claim is about."""
+    """source: where the paper says so, and in how many of its own comparisons; counts: how many of those here hold, where there are
+    several; left: what AutoAttack leaves of each method that the claim is about."""
 
     claim: str
     source: str
     verdict: str
+    counts: str
     measured: str
     left: str
 
@@ -59,73 +62,88 @@ def claims(published: pd.DataFrame) -> list[Claim]:
     return [
         Claim(
             "CL, PCL and HCP help under FGSM",
-            under([WEAKER + "fgsm"], [(key, "softmax_fs") for key in FEATURES]),
+            under(WEAKER, ["fgsm"], [(key, "softmax_fs") for key in FEATURES]),
             (("hcp", 2), ("pcl", 3)),
         ),
-        Claim("HCP > CL > PCL > SM", under([WEAKER + "bim"], pairwise(("hcp", "center", "pcl", "softmax_fs"))), (("hcp", 2),)),
+        Claim("HCP > CL > PCL > SM", under(WEAKER, ["bim"], pairwise(("hcp", "center", "pcl", "softmax_fs"))), (("hcp", 2),)),
         Claim(
             "HCP needs no softmax start: it loses at most a point",
-            under(["clean", WEAKER + "bim"], [("hcp_fs", "hcp")]),
+            [*under(VERDICT, ["clean"], [("hcp_fs", "hcp")]), *under(WEAKER, ["bim"], [("hcp_fs", "hcp")])],
             (("hcp", 1), ("hcp", 2)),
             margin=1.0,
         ),
-        Claim("HCP + AT > AT", under(["clean", "bim"], [("hcp_at", "at")]), (("hcp", 4),)),
-        Claim("PCL + AT > Madry", under(["pgd"], [("pcl_at_pgd", "madry")]), (("pcl", 5), ("pcl", 6))),
-        Claim("The deeper the layer with the PCL loss, the better", under(["pgd"], pairwise(LAYERS)), (("pcl", 11),)),
+        Claim("HCP + AT > AT", under(VERDICT, ["clean", "bim"], [("hcp_at", "at")]), (("hcp", 4),)),
+        Claim("PCL + AT > Madry", under(COMPARED, ["pgd"], [("pcl_at_pgd", "madry")]), (("pcl", 5), ("pcl", 6))),
+        Claim(
+            "The deeper the layer with the PCL loss, the better",
+            under(WEAKER, ["pgd"], [*pairwise(LAYERS), (LAYERS[0], LAYERS[-1])]),
+            (("pcl", 11),),
+        ),
         Claim(
             f"An attack that knows the prototypes takes at most {adaptive:.1f} points more",
-            [(Place(key, TABLE_4 + ADAPTIVE + attack), Place(key, TABLE_4 + attack)) for key in PCL_FAMILY for attack in LINF],
+            [(Place(key, TABLE_4, ADAPTIVE + attack), Place(key, TABLE_4, attack)) for key in PCL_FAMILY for attack in LINF],
             source="PCL table 4",
             margin=adaptive,
             informed=True,
         ),
         Claim(
             f"Images made on another network cost PCL at most {black_box:.1f} points",
-            [(Place(key, BLACK_BOX + attack), Place(key, BLACK_BOX + "clean")) for key in PCL_FAMILY for attack in LINF],
+            [(Place(key, BLACK_BOX, attack), Place(key, BLACK_BOX, "clean")) for key in PCL_FAMILY for attack in LINF],
             source="PCL table 3",
             margin=black_box,
         ),
     ]
 
 
-def under(attacks: Iterable[str], pairs: Iterable[tuple[str, str]]) -> list[tuple[Place, Place]]:
+def under(where: str, attacks: Iterable[str], pairs: Iterable[tuple[str, str]]) -> list[tuple[Place, Place]]:
     pairs = list(pairs)
-    return [(Place(above, attack), Place(below, attack)) for attack in attacks for above, below in pairs]
+    return [(Place(above, where, attack), Place(below, where, attack)) for attack in attacks for above, below in pairs]
 
 
 def most_lost(table: pd.DataFrame) -> float:
     """table: pcl table 3 as published. The most that l-inf images from VGG-19 cost a PCL model, over all data sets."""
     rows = table[table["key"].isin(PCL_FAMILY)]
-    shown = rows[(rows["setting"] == BLACK_BOX.strip()) & rows["attack"].isin(LINF)]
+    shown = rows[(rows["setting"] == BLACK_BOX) & rows["attack"].isin(LINF)]
     both = shown.merge(rows[rows["attack"] == "clean"], on=["dataset", "key"])
     return float((both["published_y"] - both["published_x"]).max())
 
 
-def source_text(claim: Claim, printed: pd.DataFrame) -> str:
-    """printed: `figures`. Where the paper says so, and in how many of the comparisons that its tables allow it is so."""
+def source_text(claim: Claim, printed: pd.DataFrame, dataset: str) -> str:
+    """printed: `figures`. Where the paper says so, and in how many of the comparisons that its tables allow it is so: in all, and
+    on this data set where it is one of them."""
     if not claim.tables:
         return claim.source
-    right, names = [], []
+    names, found = [], []
     for paper, number in claim.tables:
         rows = printed[(printed["paper"] == paper) & (printed["table"] == number) & (printed["setting"] == WHITE_BOX)]
         names.append(f"{paper.upper()} table {number}")
         for pair in claim.pairs:
-            above, below = (rows[(rows["key"] == key) & (rows["attack"] == attack.removeprefix(WEAKER))] for key, attack in pair)
+            above, below = (rows[(rows["key"] == place.key) & (rows["attack"] == place.attack)] for place in pair)
             both = above.merge(below, on=["dataset", "eps"])
-            right += list(both["published_x"] > both["published_y"] - claim.margin)
-    return f"{', '.join(names)}: {sum(right)} of {len(right)}"
+            found.append(both.assign(right=both["published_x"] > both["published_y"] - claim.margin))
+    all_of_them = pd.concat(found)
+    right, here = all_of_them["right"], all_of_them.loc[all_of_them["dataset"] == dataset, "right"]
+    own = f" ({dataset} {here.sum()} of {len(here)})" if 0 < len(here) < len(right) else ""
+    return f"{', '.join(names)}: {right.sum()} of {len(right)}{own}"
 
 
 def rows_of(dataset: str, tables: Mapping[str, pd.DataFrame], keys: Mapping[str, str]) -> pd.DataFrame:
-    """What the claims are checked on. tables: as in `answers`; keys: published ones by method."""
+    """What the claims are checked on, with columns `key` and `where`. tables: as in `answers`; keys: published ones by method."""
     own = {name: table[table["dataset"] == dataset] for name, table in tables.items()}
     own = {name: table.assign(key=[keys.get(method, method) for method in table["method"]]) for name, table in own.items()}
-    pcl = own["pcl"][own["pcl"]["measured"].notna() & own["pcl"]["attack"].isin(("clean", *LINF))]
+    verdict, pcl = own["verdict"], own["pcl"][own["pcl"]["measured"].notna() & own["pcl"]["attack"].isin(("clean", *LINF))]
     third, fourth = pcl[pcl["table"] == 3], pcl[(pcl["table"] == 4) & (pcl["attack"] != "clean")]
-    shown = third[(third["setting"] == BLACK_BOX.strip()) | (third["attack"] == "clean")]
-    informed = fourth["setting"].map({ADAPTIVE_SETTING: TABLE_4 + ADAPTIVE}).fillna(TABLE_4)
-    parts = [own["verdict"], shown.assign(attack=BLACK_BOX + shown["attack"]), fourth.assign(attack=informed + fourth["attack"])]
-    return pd.concat([*parts, weaker_rows(own["curves"])], ignore_index=True)
+    shown = third[(third["setting"] == BLACK_BOX) | (third["attack"] == "clean")]
+    informed = fourth["setting"].map({ADAPTIVE_SETTING: ADAPTIVE}).fillna("")
+    compared = pcl[pcl["table"].isin((5, 6)) & (pcl["setting"] == WHITE_BOX) & pcl["published"].notna()]
+    parts = [
+        verdict.assign(where=VERDICT),
+        shown.assign(where=BLACK_BOX),
+        fourth.assign(where=TABLE_4, attack=informed + fourth["attack"]),
+        (compared if len(compared) else verdict).assign(where=COMPARED),
+        weaker_rows(own["curves"]).assign(where=WEAKER),
+    ]
+    return pd.concat(parts, ignore_index=True)
 
 
 def weaker_rows(curves: pd.DataFrame) -> pd.DataFrame:
@@ -134,42 +152,70 @@ def weaker_rows(curves: pd.DataFrame) -> pd.DataFrame:
     if undefended.empty:
         return undefended
     eps = float(undefended["eps"].iloc[(undefended["measured"] - 50).abs().argmin()])
-    rows = curves[is_close(curves["eps"], eps)]
-    return rows.assign(attack=WEAKER + rows["attack"])
+    return curves[is_close(curves["eps"], eps)]
 
 
-def answer(claim: Claim, rows: pd.DataFrame, printed: pd.DataFrame, source: str) -> Answer:
+def compared(claim: Claim, rows: pd.DataFrame) -> list[tuple[pd.Series, pd.Series]]:
+    """The rows of each pair that were measured: at every eps that both have, or, of different attacks, the two that there are. Left
+    out where an attack that knows more has nothing more to take: both are at chance."""
+    found = []
+    for pair in claim.pairs:
+        above, below = (
+            rows[(rows["key"] == key) & (rows["where"] == where) & (rows["attack"] == attack) & rows["measured"].notna()]
+            for key, where, attack in pair
+        )
+        if pair[0][1:] == pair[1][1:]:
+            both = sorted(set(above["eps"]) & set(below["eps"]))
+            above, below = (of[of["eps"].isin(both)].sort_values("eps") for of in (above, below))
+        found += list(zip((row for _, row in above.iterrows()), (row for _, row in below.iterrows()), strict=False))
+    chance = rows["chance"].max() if claim.informed else -1.0
+    return [pair for pair in found if max(row["measured"] for row in pair) > chance]
+
+
+def answer(claim: Claim, rows: pd.DataFrame, printed: pd.DataFrame, dataset: str, source: str) -> Answer:
     """rows: `rows_of` one data set; printed: `figures`; source: the network of BLACK_BOX here."""
-    values = {place: cell(rows[rows["key"] == place.key], place.attack) for pair in claim.pairs for place in pair}
-    judge = adaptive_verdict if claim.informed else order
-    verdicts = {pair: judge(values[pair[0]], values[pair[1]], claim.margin) for pair in claim.pairs}
-    known = {pair: verdict for pair, verdict in verdicts.items() if verdict != MISSING}
-    count = f", {[*known.values()].count(HOLDS)} of {len(known)}" if len(known) > 1 else ""
-    labels = dict(zip(rows["key"], rows["label"], strict=True))
+    judge, verdicts, agreeing = adaptive_verdict if claim.informed else order, [], 0
     by_attack: dict[str, list[str]] = {}
-    for place in dict.fromkeys(place for pair in known for place in pair):
-        name = attack_name(place.attack, float(rows.loc[rows["attack"] == place.attack, "eps"].iloc[0]), source)
-        by_attack.setdefault(name, []).append(value_text(labels[place.key], values[place]))
+    for pair in compared(claim, rows):
+        above, below = map(value_of, pair)
+        verdicts.append(judge(above, below, claim.margin))
+        agreeing += above.measured > below.measured - claim.margin
+        for row in pair:
+            texts = by_attack.setdefault(attack_name(row, source), [])
+            if (text := value_text(row["label"], value_of(row))) not in texts:
+                texts.append(text)
     measured = "<br>".join(f"{attack}: {', '.join(found)}" for attack, found in by_attack.items())
-    keys = dict.fromkeys(place.key for pair in known for place in pair)
-    verdict = combined([*known.values()]) + count
-    return Answer(claim.text, source_text(claim, printed), verdict, measured, left_text(keys, rows, labels))
+    used = dict.fromkeys(row["key"] for pair in compared(claim, rows) for row in pair)
+    count = count_text(verdicts, agreeing) if len(verdicts) > 1 else ""
+    return Answer(claim.text, source_text(claim, printed, dataset), combined(verdicts), count, measured, left_text(used, rows))
 
 
-def attack_name(attack: str, eps: float, source: str) -> str:
-    if attack.startswith((WEAKER, TABLE_4)):
-        return name_attack(attack.removeprefix(WEAKER).removeprefix(TABLE_4), eps)
-    name = attack.removeprefix(BLACK_BOX)
-    text = name if name == "clean" else attack_text(name)
-    return text if name in (attack, "clean") else f"{text} from {source}"
+def count_text(verdicts: Sequence[str], agreeing: int) -> str:
+    """agreeing: how many differ in the claimed direction, by whatever."""
+    counts = {
+        name: verdicts.count(verdict)
+        for name, verdict in (("the other way round", FAILS), ("too weak", WEAK))
+        if verdict in verdicts
+    }
+    others = "".join(f", {count} {name}" for name, count in counts.items())
+    return f"{verdicts.count(HOLDS)} of {len(verdicts)} hold{others}; {agreeing} in the claimed direction"
 
 
-def value_text(label: str, value: Value | None) -> str:
-    return f"{label} {value.measured:.1f}" if value else f"{label} -"
+def attack_name(row: pd.Series, source: str) -> str:
+    if row["where"] in (WEAKER, TABLE_4) or (row["where"] == COMPARED and row["attack"] != "clean"):
+        return name_attack(row["attack"], row["eps"])
+    text = row["attack"] if row["attack"] == "clean" else attack_text(row["attack"])
+    return f"{text} from {source}" if row["where"] == BLACK_BOX and text != "clean" else str(text)
 
 
-def left_text(keys: Iterable[str], rows: pd.DataFrame, labels: Mapping[str, str]) -> str:
-    return ", ".join(value_text(labels[key], cell(rows[rows["key"] == key], "autoattack")) for key in keys)
+def value_text(label: str, value: Value) -> str:
+    return f"{label} {value.measured:.1f}"
+
+
+def left_text(keys: Iterable[str], rows: pd.DataFrame) -> str:
+    """What AutoAttack leaves of each method."""
+    own = {row["key"]: row for _, row in rows[(rows["where"] == VERDICT) & (rows["attack"] == "autoattack")].iterrows()}
+    return ", ".join(value_text(own[key]["label"], value_of(own[key])) for key in keys if key in own)
 
 
 def warned(status: pd.DataFrame) -> str:
@@ -178,16 +224,22 @@ def warned(status: pd.DataFrame) -> str:
 
 
 def unmasked(status: pd.DataFrame, rows: pd.DataFrame) -> Answer:
-    """Whether a check for masked gradients warns of a loss on features without an adversary. status: one data set's rows of
-    verdict_status.csv."""
-    own = status[status["group"] == FEATURES_GROUP]
-    text, besides = warned(own), warned(status[status["group"] == FEATURES_ADVERSARIAL])
+    """Whether a check for masked gradients warns of a PCL loss without an adversary; beside it, those that warn of other losses on
+    features. status: one data set's rows of verdict_status.csv."""
+    keys = dict(zip(rows["method"], rows["key"], strict=True))
+    features = status[status["group"] == FEATURES_GROUP]
+    is_pcl = pd.Series([keys[method].startswith("pcl") for method in features["method"]], index=features.index, dtype=bool)
+    own = features[is_pcl]
+    besides = {
+        "other losses on features": warned(features[~is_pcl]),
+        "with adversarial training": warned(status[status["group"] == FEATURES_ADVERSARIAL]),
+    }
+    text = warned(own)
     verdict = MISSING if own.empty else FAILS if text else HOLDS
-    names = dict(zip(rows["method"], rows["key"], strict=True))
-    left = left_text([names[method] for method in own["method"]], rows, dict(zip(rows["key"], rows["label"], strict=True)))
     measured = f"checks that warn: {text}" if text else f"no check warns of {len(own)} models"
-    measured += f"<br>with adversarial training: {besides}" if besides else ""
-    return Answer("A loss on features alone masks no gradients", "PCL section 6.6", verdict, measured, left)
+    measured += "".join(f"<br>{of}, checks that warn: {found}" for of, found in besides.items() if found)
+    left = left_text([keys[method] for method in own["method"]], rows)
+    return Answer("A PCL loss on features alone masks no gradients", "PCL section 6.6", verdict, "", measured, left)
 
 
 def answers(
@@ -200,7 +252,8 @@ def answers(
     """Claims that concern no method of the run are left out. tables: those of TABLES by name; keys: published ones by method;
     source: the network that makes images for the others."""
     rows, printed = rows_of(dataset, tables, keys), figures(published)
-    found = [answer(claim, rows, printed, source) for claim in claims(published)]
     status = tables["verdict_status"]
-    found.append(unmasked(status[status["dataset"] == dataset], rows))
+    status = status[status["dataset"] == dataset]
+    found = [answer(claim, rows, printed, dataset, source) for claim in claims(published)]
+    found.append(unmasked(status, rows))
     return [one for one in found if one.verdict != MISSING]

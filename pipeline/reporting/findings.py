@@ -1,11 +1,13 @@
-"""A paper's qualitative claims against the measured tables: holds, does not hold, or the 95 % intervals overlap. What the
-findings on both papers share.
+"""A paper's qualitative claims against the measured tables: holds, does not hold, or not told apart. What the findings on both
+papers share.
 
-Overlap is a cautious rule: all methods are tested on the same images, so their difference is known better than either value.
+The 95 % interval of a difference is made of those of the two values, as if they were of different images (Newcombe's method 10 for
+accuracies; Zou and Donner, Statistics in Medicine 2008, for any). That is cautious: all methods are tested on the same images.
 """
 
 import re
 from itertools import pairwise
+from math import hypot
 from typing import NamedTuple
 
 import pandas as pd
@@ -13,7 +15,7 @@ import pandas as pd
 from pipeline.reporting.outcomes import NOISE, is_close
 from pipeline.reporting.tables import interval
 
-HOLDS, FAILS, OPEN, MISSING = "holds", "does not hold", "within the 95 % interval", "not measured"
+HOLDS, FAILS, OPEN, MISSING = "holds", "does not hold", "not told apart", "not measured"
 ITERATIVE = ("bim", "mim", "pgd")
 WEAK = "attack too weak to tell"  # it knows more and leaves more images right: a worse attack, not a better model
 UNSURE = "no interval"  # one batch is one experiment: two numbers that cannot be told apart from chance
@@ -74,18 +76,24 @@ def value_of(row: pd.Series) -> Value:
 
 
 def order(above: Value | None, below: Value | None, margin: float = 0.0) -> str:
-    """Is `above` above `below` - margin?"""
+    """Is `above` above `below` - margin? By the 95 % interval of their difference."""
     if above is None or below is None:
         return MISSING
     if pd.isna(above.low) or pd.isna(below.low):
         return UNSURE
-    if above.low > below.high - margin:
-        return HOLDS
-    return FAILS if above.high < below.low - margin else OPEN
+    low, high = difference(above, below)
+    return HOLDS if low > -margin else FAILS if high < -margin else OPEN
+
+
+def difference(above: Value, below: Value) -> tuple[float, float]:
+    """The 95 % interval of above - below."""
+    d = above.measured - below.measured
+    low = d - hypot(above.measured - above.low, below.high - below.measured)
+    return low, d + hypot(above.high - above.measured, below.measured - below.low)
 
 
 def too_weak(informed: Value | None, usual: Value | None) -> bool:
-    """Does an attack that knows more than the usual one leave more images right, intervals apart?"""
+    """Does an attack that knows more than the usual one leave more images right?"""
     return order(informed, usual) == HOLDS
 
 
@@ -151,7 +159,7 @@ def counted(dataset: str, claim: str, orders: dict[str, str]) -> Finding:
 def count_text(orders: dict[str, str]) -> str:
     """How many of the named comparisons hold, and which do not."""
     found = list(orders.values())
-    text = f"{found.count(HOLDS)} of {len(found)} hold, {found.count(OPEN)} within the interval"
+    text = f"{found.count(HOLDS)} of {len(found)} hold, {found.count(OPEN)} {OPEN}"
     failed = [name for name, verdict in orders.items() if verdict == FAILS]
     return text + (f"; not for {', '.join(failed)}" if failed else "")
 

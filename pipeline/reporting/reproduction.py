@@ -5,7 +5,7 @@ from functools import partial
 
 import pandas as pd
 
-from pipeline.reporting.claims import TABLES, WEAKER, answers, rows_of
+from pipeline.reporting.claims import TABLES, VERDICT, WEAKER, answers, rows_of
 from pipeline.reporting.coverage import Measured, Needs, coverage, figures
 from pipeline.reporting.files import read_record, read_table
 from pipeline.reporting.findings import HOLDS, order, value_of
@@ -31,27 +31,33 @@ def reproduction_markdown(published: pd.DataFrame, runs: Sequence[Measured], res
     have, table = [run for run in runs if run.tables.is_dir()], coverage(published, runs)
     parts = [
         "# Reproduction",
-        "Written by `python -m stages.coverage` from the tables of the runs; each run's report has every value with its interval. "
-        "[metrics/coverage.md](metrics/coverage.md) counts what is reproduced, and says how near is near enough.",
+        "Written by `python -m stages.coverage` from the tables of the runs; intervals are in each run's `metrics/tables`. "
+        "[metrics/coverage.md](metrics/coverage.md) counts what is reproduced, and defines the tolerance.",
         "## What was run",
         markdown_table(pd.DataFrame([line for run in have for line in _run_lines(run, published)])),
-        "The source network makes the images that the others are shown (PCL tables 3 and 13). A VGG-19 in full size has width 64.",
+        "Transfer attacks use images made on the source network (PCL tables 3 and 13); a full-size VGG-19 has width 64. Epochs, as "
+        "params.yaml names them: pretrain, of the softmax model that most methods start from; train, on clean images; mixed, each "
+        "image clean and attacked; attacked, attacked images alone.",
         "## What the papers claim",
-        "Checked at the eps of the verdict and on its images, where no eps is named. Losses on features alone are compared at the "
-        "eps, of those measured, at which BIM leaves nearest to half of the undefended model's images right; at that of the "
-        "verdict nothing is left to compare. The lines of PCL tables 3 and 4 have the images of those tables.",
-        "*holds*: the 95 % intervals of the two accuracies lie apart, less the points that the claim allows, in every pair; *does "
-        "not hold*: the other way round in one or more; *within the 95 % interval*: they overlap in some; *attack too weak to "
-        "tell*: the attack that knows more leaves more; then how many pairs hold. Beside a paper's table: in how many of its own "
-        "comparisons it is so. The rule is cautious, since all methods have the same images; `make compare` tests differences of "
-        "two runs image by image.",
+        "Checked at the eps of the verdict and on its images, where no eps is named; PCL + AT against Madry at the eps of PCL's "
+        "tables on the sets that they have. Losses on features alone are compared at the eps, of those measured, at which BIM "
+        "leaves nearest to half of the undefended model's images right: at that of the verdict nothing is left to compare. The "
+        "lines of PCL tables 3 and 4 have the images of those tables.",
+        "*holds*: the 95 % interval of the difference lies on the claimed side of the points that the claim allows, in every pair "
+        "(in the last line: no check warns); *does not hold*: on the other side in one or more; *not told apart*: on both sides in "
+        "some; *attack too weak to tell*: the attack that knows more leaves more. Pairs at chance under both attacks are left "
+        "out. Beside a paper's table: in how many of its own comparisons it is so.",
+        "Intervals are of the choice of test images alone, and cautious, since all methods have the same images. One seed was "
+        "trained: two seeds of one method have differed by up to 5.6 points on digits ([docs/faq.md](docs/faq.md)), so "
+        "a smaller difference may be chance of training.",
         "Recipes are compared as the run has them, so one line may be about more than a loss: Madry trains on attacked images "
         "alone, all at the eps of the verdict, and may have epochs of its own. What differs in one entry is below.",
         *(part for run in have for dataset in run.run.datasets for part in _claims(run, dataset, published)),
         "## What one change does",
         "Each method beside the first before it in `run.methods` whose recipe differs in one entry, and perhaps in epochs; an "
         "entry such as `adversary` may differ in several values, which are named. Accuracy in %, at the eps of the verdict and on "
-        "its images, and under BIM at the smaller eps of the claims above. **Bold** where the 95 % intervals of the two lie apart.",
+        "its images, and under BIM at the smaller eps of the claims above. **Bold** where the 95 % interval of the difference "
+        "lies on one side of 0.",
         *(part for run in have for dataset in run.run.datasets for part in _changes(run, dataset)),
         "## How far each table is from the published one",
         *_differences(table),
@@ -75,7 +81,7 @@ def _run_lines(made: Measured, published: pd.DataFrame) -> list[dict[str, str]]:
                 "epochs": f"{epochs} ({_papers_epochs(dataset, published)})",
                 "trained with": made.training[dataset],
                 "source network": made.sources[dataset],
-                "seeds": ", ".join(map(str, made.run.seeds)),
+                "seed" if len(made.run.seeds) == 1 else "seeds": ", ".join(map(str, made.run.seeds)),
                 "test images": f"{images['test']:,}",
                 "verdict": f"{judged} images, eps {own.headline_eps:g}, AutoAttack {made.run.autoattack}",
             }
@@ -93,33 +99,34 @@ def _papers_epochs(dataset: str, published: pd.DataFrame) -> str:
 
 
 def _claims(made: Measured, dataset: str, published: pd.DataFrame) -> list[str]:
+    headline = made.run.datasets[dataset].headline_eps
     tables, keys = _read(made)
     found = answers(dataset, published, tables, keys, made.sources[dataset])
     lines = [
         {
             "claim": one.claim,
             "paper": one.source,
-            "here": f"**{one.verdict}**",
+            "here": f"**{one.verdict}**{one.counts and f': {one.counts}'}",
             "accuracy, %": one.measured,
-            "AutoAttack leaves, %": one.left,
+            f"AutoAttack leaves at eps {headline:g}, %": one.left,
         }
         for one in found
     ]
-    return [f"### {dataset} ({made.name}), eps {made.run.datasets[dataset].headline_eps:g}", markdown_table(pd.DataFrame(lines))]
+    return [f"### {dataset} ({made.name}), eps {headline:g}", markdown_table(pd.DataFrame(lines))]
 
 
 def _changes(made: Measured, dataset: str) -> list[str]:
     every = rows_of(dataset, *_read(made))
-    rows = {str(method): own for method, own in every.groupby("method")}
-    weaker = every[every["attack"] == WEAKER + "bim"]
-    columns = {name_attack("bim", eps): partial(row_of, attack=WEAKER + "bim") for eps in weaker["eps"].unique()} | ATTACKS
+    weaker = every[(every["where"] == WEAKER) & (every["attack"] == "bim")]
+    under_bim = {name_attack("bim", eps): partial(row_of, attack="bim") for eps in weaker["eps"].unique()}
     lines = []
     for method, other, text in made.changes[dataset]:
-        if lacking := {method, other} - {*rows}:
-            raise ValueError(f"{made.name}: its tables have no {min(lacking)}; run `dvc repro`")
-        both = rows[other], rows[method]
-        first, second = (own["label"].iloc[0] for own in both)
-        lines.append({"from": first, "to": second, "what differs": text, **one_change(both, columns)})
+        own = [every[(every["where"] == VERDICT) & (every["method"] == name)] for name in (other, method)]
+        if any(rows.empty for rows in own):
+            raise ValueError(f"{made.name}: its tables lack {other} or {method}; run `dvc repro`")
+        first, second = (rows["label"].iloc[0] for rows in own)
+        smaller = one_change([weaker[weaker["method"] == name] for name in (other, method)], under_bim)
+        lines.append({"from": first, "to": second, "what differs": text, **smaller, **one_change(own)})
     return [f"### {dataset} ({made.name})", markdown_table(pd.DataFrame(lines))] if lines else []
 
 
@@ -129,7 +136,7 @@ def _read(made: Measured) -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
     return tables, {name: method.published or f"not published: {name}" for name, method in made.run.methods.items()}
 
 
-def one_change(rows: tuple[pd.DataFrame, pd.DataFrame], columns: Mapping[str, Pick] = ATTACKS) -> dict[str, str]:
+def one_change(rows: Sequence[pd.DataFrame], columns: Mapping[str, Pick] = ATTACKS) -> dict[str, str]:
     """rows: `rows_of` one data set, one method's each -> by column both accuracies."""
     texts = {}
     for name, pick in columns.items():
@@ -153,7 +160,7 @@ def _undefended(rows: pd.DataFrame) -> list[str]:
     return [
         f"{NAMES['softmax_fs']} has no defence; its largest differences: {'; '.join(found)}. Where it "
         "is far off, the cause is in the network, the schedule, the attack or the network that made the images, not in a defence; "
-        "and what another model keeps there is no sign that its defence is reproduced."
+        "the accuracy that another model keeps there is no evidence that its defence is reproduced."
     ]
 
 
@@ -172,8 +179,8 @@ def _differences(table: pd.DataFrame) -> list[str]:
                 "within the tolerance": f"{own['status'].isin(NEAR).sum()} of {len(own)}",
                 "clean": f"{clean['difference'].mean():+.1f}" if len(clean) else "-",
                 "attacked, median": f"{attacked['difference'].median():+.1f}" if len(attacked) else "-",
-                "from": f"{own['difference'].min():+.1f}",
-                "to": f"{own['difference'].max():+.1f}",
+                "attacked, from": f"{attacked['difference'].min():+.1f}" if len(attacked) else "-",
+                "attacked, to": f"{attacked['difference'].max():+.1f}" if len(attacked) else "-",
             }
         )
     return [

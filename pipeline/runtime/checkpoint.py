@@ -3,6 +3,7 @@ a bit of them has changed: PyTorch itself checks no checksum."""
 
 import hashlib
 import io
+import pickle
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -51,7 +52,7 @@ def load_state(path: str | Path, device: str | torch.device = "cpu") -> State:
         raise ValueError(_damaged(path, "its checksum is wrong"))
     try:
         state: State = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
-    except Exception as error:  # by the kind of content; PyTorch's text tells how to execute code from it
+    except pickle.UnpicklingError as error:  # PyTorch's text tells how to execute code from it
         raise ValueError(_damaged(path, f"it holds more than tensors and plain values: {type(error).__name__}")) from None
     return state
 

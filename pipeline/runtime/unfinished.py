@@ -35,8 +35,9 @@ def unfinished_work(stage: str, *item: object, key: str) -> Iterator[Path]:
             lock.close()
 
 
-def _locked(folder: Path) -> IO[str] | None:
-    """The open lock file of the folder, which is made where it is missing; None where another process holds the lock."""
+def _locked(folder: Path, *, sure: bool = False) -> IO[str] | None:
+    """The open lock file of the folder, which is made where it is missing; None where another process holds the lock, or, to be
+    `sure`, where the file system has no locks."""
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -52,14 +53,17 @@ def _locked(folder: Path) -> IO[str] | None:
             return None
         except FileNotFoundError:  # likewise
             pass
-        except OSError:
-            return file  # a file system without locks
+        except OSError:  # a file system without locks
+            if not sure:
+                return file
+            file.close()
+            return None
         file.close()
 
 
 def _remove_abandoned(place: Path) -> None:
     for folder in place.iterdir() if place.is_dir() else ():
-        lock = _locked(folder) if folder.is_dir() else None
+        lock = _locked(folder, sure=True) if folder.is_dir() else None
         if lock is not None:
             shutil.rmtree(folder, ignore_errors=True)
             lock.close()

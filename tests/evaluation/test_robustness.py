@@ -1,8 +1,11 @@
 """What is measured of attacks, against closed forms on a linear model."""
 
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Generator, Tensor, nn
@@ -14,6 +17,7 @@ from pipeline.attacks.pgd import pgd
 from pipeline.evaluation.accuracy import accuracy
 from pipeline.evaluation.robustness import (
     BATCHES_AT_ONCE,
+    Made,
     Victim,
     attackable,
     clean_features,
@@ -22,6 +26,7 @@ from pipeline.evaluation.robustness import (
     summary_metrics,
     trials,
 )
+from pipeline.jobs.trials import attacked_once
 from pipeline.models.small_cnn import SmallCNN
 
 
@@ -141,3 +146,26 @@ def test_accuracy_and_features_are_of_the_model_in_eval_mode() -> None:
         **{"layer3": (20, 3), "layer4": (20, 4), "layer5": (20, 5)},
     }
     assert features["layer5"] == pytest.approx(expected["layer5"].detach().numpy(), abs=1e-6)
+
+
+def test_what_was_made_before_is_not_made_again(tmp_path: Path) -> None:
+    """Killed in the second attack, it goes on with that one, and comes to the same."""
+    model, x = Linear(), torch.rand(12, 1, 4, 4, dtype=torch.float64)
+    y = model(x).argmax(1)
+    runs: list[float] = []
+
+    def counted(model: nn.Module, x: Tensor, y: Tensor, eps: float, **options: Any) -> Tensor:
+        runs.append(eps)
+        if eps == 0.2 and len(runs) == 2:
+            raise KeyboardInterrupt
+        return pgd(model, x, y, eps, steps=2, rel_step_size=0.5, **options)
+
+    def found(made: Made | None) -> pd.DataFrame:
+        return measure(Victim(model, model), x, y, trials({"pgd": counted}, [0.1, 0.2], 12), seed=0, keep=0, made=made)[0]
+
+    made = partial(attacked_once, folder=tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        found(made)
+    first = found(made)
+    assert runs == [0.1, 0.2, 0.2]
+    pd.testing.assert_frame_equal(found(None), first)

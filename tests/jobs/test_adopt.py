@@ -14,8 +14,8 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from pipeline.data.image_set import ImageSet, Splits, save_splits
-from pipeline.jobs.learner import model_of
 from pipeline.jobs.train import train_model
+from pipeline.jobs.trained import model_of
 from pipeline.params.items import TrainItem, read_item
 from pipeline.params.lookups import LOOKUPS
 from pipeline.params.merge import ParamsError
@@ -163,3 +163,26 @@ def test_a_model_that_does_not_fit_is_refused_before_any_attack(theirs: nn.Modul
     write_params(edited(weights=None))
     with pytest.raises(ValueError, match=said):
         take_in()
+
+
+def test_what_it_reads_counts_and_the_weights_of_another_do_not(theirs: nn.Module) -> None:
+    Path("data/given/config.json").write_text('{"width": 24}')
+    before = digest_of_items()
+    Path("data/given/config.json").write_text('{"width": 25}')
+    assert {name for name, digest in digest_of_items().items() if digest != before[name]} == {"digits/train/theirs"}
+    Path("data/given/config.json").write_text('{"width": 24}')
+    for name in ("other.pt", "theirs.py~", ".theirs.py.swp", "README.md"):
+        Path("data/given", name).write_bytes(b"0")
+    assert {name for name, digest in digest_of_items().items() if digest != before[name]} == set()
+
+
+def test_a_package_beside_params_is_refused_since_its_changes_would_not_count(theirs: nn.Module) -> None:
+    Path("mynets").mkdir()
+    Path("mynets/__init__.py").write_text("raise RuntimeError('it must not be run to be found')")
+    write_params(edited(model="mynets.net:build"))
+    with pytest.raises(
+        ParamsError, match=r"methods.theirs.given.model: mynets.net:build is in .*mynets, whose changes would not count"
+    ):
+        all_items(load_params(lookups=LOOKUPS))
+    write_params(edited(model="torchvision.models:resnet18"))  # which is installed
+    assert all_items(load_params(lookups=LOOKUPS))

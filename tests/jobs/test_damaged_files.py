@@ -15,7 +15,8 @@ from damage import content_or_error, damaged
 
 from pipeline.data.image_set import ImageSet, Splits, load_splits, save_splits
 from pipeline.evaluation.robustness import Trial, attackable, progress
-from pipeline.jobs.learner import load_model, model_of, new_learner, train
+from pipeline.jobs.learner import new_learner, train
+from pipeline.jobs.trained import load_model, model_of
 from pipeline.jobs.trials import attacked_once
 from pipeline.params.items import Recipe
 from pipeline.params.lookups import LOOKUPS

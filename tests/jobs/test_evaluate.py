@@ -10,6 +10,7 @@ import torch
 from conftest import ROOT
 from torch import Tensor, nn
 
+import pipeline.jobs.evaluate
 from pipeline.data.array_files import checked_part
 from pipeline.jobs.evaluate import Evaluation, evaluate
 from pipeline.jobs.threat import eps_of, threat_of
@@ -119,13 +120,19 @@ def test_class_means_are_over_every_class_however_rare(trained: nn.Module, digit
         assert "class means of 50" in note, note
 
 
-def test_work_is_kept_by_all_that_it_follows_from(trained: nn.Module, digits: Digits, params: str, tmp_path: Path) -> None:
+def test_work_is_kept_by_all_that_it_follows_from(
+    trained: nn.Module, digits: Digits, params: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     more = tmp_path / "params.yaml"
     more.write_text(QUICK.format(root=ROOT).replace("queries: 20, draws", "queries: 21, draws"))
     train = (digits[0][64:], digits[1][64:])
     runs = [{}, {"params": str(more)}, {"train": train}, {"train": (train[0].flip(3), train[1])}]
     keys = [judge(trained, digits, **{"params": params, "count": 1, **changed}).about["key"] for changed in runs]
-    assert len(set(keys)) == len(runs)
+    for images, labels in ((digits[0].flip(3), digits[1]), (digits[0], (digits[1] + 1) % 10)):
+        keys.append(judge(trained, (images, labels), params, count=1, train=train, force=True).about["key"])
+    monkeypatch.setattr(pipeline.jobs.evaluate, "code_digest", lambda file: "changed")
+    keys.append(judge(trained, digits, params, count=1).about["key"])
+    assert len(set(keys)) == len(keys) == 7
 
 
 def test_what_cannot_have_been_meant_stops_unless_forced(trained: nn.Module, digits: Digits, params: str) -> None:

@@ -11,7 +11,8 @@ from conftest import ROOT
 from pipeline.attacks.bim import bim
 from pipeline.attacks.objective import joint
 from pipeline.data.image_set import ImageSet, Splits
-from pipeline.jobs.learner import build_network, load_model, new_learner, recipe_adversary, validation
+from pipeline.jobs.learner import build_network, new_learner, recipe_adversary, validation
+from pipeline.jobs.trained import load_model
 from pipeline.params.items import Recipe
 from pipeline.params.lookups import LOOKUPS
 from pipeline.params.resolve import recipe

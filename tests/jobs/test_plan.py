@@ -123,10 +123,14 @@ def test_attacks_are_counted_by_hand() -> None:
     papers = 2 * (1 + 10 + 10 + 10)
     autoattack = 101 + 9 * 101 + 9 * 100  # APGD, targeted APGD, FAB
     adaptive = 3 * 2 * 21  # cross entropy, DLR, features
-    assert attacks_work(item, own, SMALL).gradient == 40 * (papers + autoattack + adaptive + 26 + 20 + 2 * 20 + 2)
+    rest = 26 + 20 + 2 * 20 + 2 + 20  # PGD's steps, no bound, two signs of masked gradients by PGD, the others, the sibling
+    assert attacks_work(item, own, SMALL).gradient == 40 * (papers + autoattack + adaptive + rest)
     knowing = recipe(PARAMS, "digits", "hcp")  # whose loss can be climbed, also towards each of 9 classes
     more = attacks_work(item, knowing, SMALL).gradient - attacks_work(item, own, SMALL).gradient
-    assert more == 40 * (2 * 21 + 9 * 2 * 21)
+    nearest, membership = 3 * 2 * 21 + 9 * 2 * 21, 1.5 * 2 * 21 + 9 * 2 * 21
+    assert more == 40 * (2 * 21 + 9 * 2 * 21 + nearest + membership)
+    twice = attack_item("contrastive", steps=[1, 5, 20], confirm=item.verdict.autoattack)
+    assert attacks_work(twice, own, SMALL).gradient - attacks_work(item, own, SMALL).gradient == 40 * autoattack
 
 
 @pytest.mark.usefixtures("all_active")

@@ -1,6 +1,7 @@
 """What params.yaml means: bases, extends, numbers, and the form in which DVC writes it."""
 
 import difflib
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import yaml
 from conftest import ROOT
 
 from pipeline.params.lookups import LOOKUPS
-from pipeline.params.merge import ParamsError, explain, merge, merged, plain, read_tracking
+from pipeline.params.merge import ParamsError, behind_names, explain, merge, merged, plain, read_tracking, tracking_or_none
 from pipeline.params.schema import load_params
 
 PROFILES = sorted(path.parent for path in ROOT.glob("profiles/*/params.yaml"))
@@ -156,3 +157,27 @@ def test_a_profile_is_valid_short_and_has_the_dvc_files_of_the_root(folder: Path
 def test_tracking_is_read_by_itself(tmp_path: Path) -> None:
     read(tmp_path, "tracking: {enabled: false, uri: u, experiment: e}")
     assert read_tracking(tmp_path / "params.yaml") == {"enabled": False, "uri": "u", "experiment": "e"}
+
+
+def test_a_file_that_is_being_edited_turns_tracking_off_and_stops_no_stage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("tracking: {enabled: true, uri: '', experiment: mine}\nmethods: {hcp: {base: hpc}}\n")
+    assert not tracking_or_none(path)["enabled"]
+    assert "MLflow tracking off: methods.hcp.base: unknown 'hpc'" in capsys.readouterr().err
+    path.write_text(path.read_text().replace("hpc", "softmax") + "  softmax: {label: SM}\n")
+    assert not tracking_or_none(path)["enabled"]  # cut off in the middle of a mapping
+    path.write_text("tracking: {enabled: true, uri: '', experiment: mine}\n")
+    assert tracking_or_none(path) == {"enabled": True, "uri": "", "experiment": "mine"}
+
+
+def test_a_name_that_a_data_set_lacks_is_said(tmp_path: Path) -> None:
+    training = "{batch_size: 8, epochs: {train: 3}, optimizers: {}, adversary_eps: {}}"
+    (tmp_path / "params.yaml").write_text(
+        "methods: {a: {network: big, epochs: train}}\n"
+        f"datasets: {{d: {{networks: {{main: {{name: conv6}}}}, training: {training}}}}}"
+    )
+    tree = merged(tmp_path / "params.yaml")
+    found = behind_names(tree["methods"]["a"], tree["datasets"]["d"])
+    assert explain(found)[:2] == ["networks:", f"  big: not in this data set   # {os.path.relpath(tmp_path)}/params.yaml:1"]

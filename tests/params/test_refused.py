@@ -17,7 +17,7 @@ from pipeline.params.lookups import LOOKUPS
 from pipeline.params.merge import ParamsError, merged, plain, read_tracking
 from pipeline.params.resolve import all_items, write_items
 from pipeline.params.schema import Params, load_params
-from pipeline.params.sizes import BYTES, Known, known_sizes, training_memory
+from pipeline.params.sizes import BYTES, PUBLIC, Known, known_sizes, training_memory
 
 Edit = Callable[[dict[str, Any]], object]
 TEXT = (ROOT / "params.yaml").read_text()
@@ -214,14 +214,14 @@ def test_the_stage_that_checks_root_does_not_run_it(root: str, tmp_path: Path) -
 
 def test_memory_is_that_of_the_weights_their_gradients_and_momentum() -> None:
     choice = NetworkChoice(name="conv6", penultimate=64)
-    assert training_memory(choice, LOOKUPS["networks"]["conv6"], Known(28, 1, 10)) == 894_826 * BYTES  # its docstring's count
+    assert training_memory(choice, LOOKUPS["networks"]["conv6"], PUBLIC["mnist"]) == 894_826 * BYTES  # its docstring's count
     pretrained = NetworkChoice(name="resnet101", weights="imagenet", branch=512, penultimate=1024)
-    assert training_memory(pretrained, LOOKUPS["networks"]["resnet101"], Known(32, 3, 10)) == 45_133_386 * BYTES  # no download
+    assert training_memory(pretrained, LOOKUPS["networks"]["resnet101"], PUBLIC["cifar10"]) == 45_133_386 * BYTES  # no download
 
 
 def test_sizes_of_the_sets_that_everybody_knows() -> None:
-    assert known_sizes(SourceChoice(name="public_set", dataset="cifar100")) == Known(32, 3, 100)
-    assert known_sizes(SourceChoice(name="torchvision", dataset="FashionMNIST")) == Known(28, 1, 10)
+    assert known_sizes(SourceChoice(name="public_set", dataset="cifar100")) == Known(32, 3, 100, 50_000, 10_000)
+    assert known_sizes(SourceChoice(name="torchvision", dataset="FashionMNIST")) == Known(28, 1, 10, 60_000, 10_000)
     assert known_sizes(SourceChoice(name="public_set", dataset=["mnist"])) is None
     assert known_sizes(SourceChoice(name="image_folder", train="a")) is None
 

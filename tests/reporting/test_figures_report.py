@@ -21,6 +21,7 @@ from made_run import (
     write_verdict,
 )
 from PIL import Image
+from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
 from pipeline.reporting import findings
 from pipeline.reporting.drawing import features_panel
@@ -104,11 +105,23 @@ def test_the_spread_over_seeds_widens_the_interval() -> None:
 def test_order_holds_fails_or_stays_open() -> None:
     assert findings.order(value(50, 60), value(30, 40)) == HOLDS
     assert findings.order(value(30, 40), value(50, 60)) == FAILS
-    assert findings.order(value(30, 51), value(50, 60)) == OPEN
+    assert findings.order(value(38, 56), value(50, 60)) == OPEN
     assert findings.order(None, value(50, 60)) == MISSING
     assert findings.order(value(92, 93), value(92.5, 93.5), margin=1.0) == OPEN
     assert findings.order(value(93, 93.5), value(93.6, 93.9), margin=1.0) == HOLDS
     assert findings.order(value(90, 91), value(93.6, 93.9), margin=1.0) == FAILS
+
+
+@pytest.mark.parametrize(("one", "other", "images"), [(30, 22, 200), (199, 200, 200), (0, 7, 500), (250, 250, 500)])
+def test_the_interval_of_a_difference_is_newcombes(one: int, other: int, images: int) -> None:
+    """Of two accuracies, each with its Wilson interval, against statsmodels."""
+
+    def wilson(right: int) -> findings.Value:
+        low, high = proportion_confint(right, images, method="wilson")
+        return findings.Value(right / images, low, high, 0.0, False)
+
+    expected = confint_proportions_2indep(one, images, other, images, method="newcomb")
+    assert findings.difference(wilson(one), wilson(other)) == pytest.approx(expected)
 
 
 def test_combined_fails_on_one_and_holds_only_on_all() -> None:
@@ -137,7 +150,7 @@ def test_every_verdict_is_counted() -> None:
     _, _, _, text, table, left = findings_parts(
         "PCL", [Finding("d", str(i), verdict, "-", "-") for i, verdict in enumerate(verdicts)]
     )
-    counts = "holds: 2, within the 95 % interval: 1, does not hold: 1, attack too weak to tell: 1, not measured: 1."
+    counts = "holds: 2, not told apart: 1, does not hold: 1, attack too weak to tell: 1, not measured: 1."
     assert text == f"In short: {counts}"
     assert isinstance(table, str)
     assert [row.split("|")[1].strip() for row in table.splitlines()[2:]] == ["0", "1", "2", "3", "4"]
@@ -189,7 +202,7 @@ def test_every_attack_and_iterative_attacks_each_way() -> None:
     assert beats() == FAILS
     table.loc[3, ["measured", "ci95_low", "ci95_high"]] = [60.0, 59.0, 61.0]
     found = findings.iterative_beats_single_step(table, "d", 0.1)
-    assert (found.verdict, found.measured) == (FAILS, "1 of 2 hold, 0 within the interval; not for softmax_fs BIM")
+    assert (found.verdict, found.measured) == (FAILS, "1 of 2 hold, 0 not told apart; not for softmax_fs BIM")
     assert findings.iterative_beats_single_step(table[table["attack"] == "bim"], "d", 0.1).verdict == MISSING
 
 
@@ -283,7 +296,7 @@ def test_report_draws_the_right_conclusions(profile: Path) -> None:
     assert parts("HCP (SM) beats PCL (SM) under BIM")[1] == "**holds**"  # 40 against 15 of 100
     assert parts("HCP (SM) beats PCL (SM) under BIM")[3] == "55.51 against 27.23"
     assert parts("HCP (SM) beats AT (SM) under BIM")[1] == "**does not hold**"  # 40 against 60
-    assert parts("SM (FS) beats AT (SM) in clean accuracy")[1] == "**within the 95 % interval**"  # 95 and 95
+    assert parts("SM (FS) beats AT (SM) in clean accuracy")[1] == "**not told apart**"  # 95 and 95
     left = lines.index("- HCP + AT beats AT (SM) under BIM, eps 0.03")
     assert any(line.startswith("<details><summary><b>Not measured: ") for line in lines[:left])
     assert parts("Every model falls to 0 % at eps 5")[1] == "**holds**"

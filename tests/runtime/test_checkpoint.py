@@ -80,3 +80,15 @@ def test_weights_are_finite_and_of_the_right_item(tmp_path: Path) -> None:
     save_state(path, {"network": network.state_dict(), "params": params})
     with pytest.raises(ValueError, match=r"0\.pt holds numbers that are not finite, in bias; delete it"):
         load_weights(nn.Linear(2, 2), path, "cpu", **params)
+
+
+def test_a_device_without_memory_damages_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_state(tmp_path / "kept.pt", {"x": 1})
+
+    def load(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch, "load", load)
+    with pytest.raises(torch.OutOfMemoryError):
+        kept_state(tmp_path / "kept.pt")
+    assert (tmp_path / "kept.pt").exists()

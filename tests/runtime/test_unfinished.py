@@ -1,5 +1,6 @@
 """Where a killed run leaves its work, and who may go on with it."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -84,3 +85,17 @@ def test_a_queued_experiment_keeps_its_work_in_the_repository(tmp_path: Path, mo
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "repository"))
     with unfinished_work("train", "digits", "hcp", 0, key="a") as folder:
         assert folder == tmp_path / "repository/.ckpt/train-digits-hcp-0/a"
+
+
+def test_without_locks_the_work_of_others_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On such a file system nobody knows whether somebody is at work there."""
+
+    def flock(*_: object) -> None:
+        raise OSError(38, "Function not implemented")
+
+    failing("a")
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with unfinished_work("train", "digits", "hcp", 0, key="b") as folder:
+        (folder / "last.pt").write_text("ours")
+    assert Path(".ckpt/train-digits-hcp-0/a/last.pt").read_text() == "half"
+    assert not folder.exists()

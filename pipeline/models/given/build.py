@@ -51,6 +51,18 @@ def source_file(choice: str) -> Path | None:
     return where if where.suffix == ".py" else None
 
 
+def module_here(choice: str) -> Path | None:
+    """The file of `package.module:function` where the package is in the current folder, and not one that was installed."""
+    top = choice.rpartition(":")[0].partition(".")[0]
+    if not top or source_file(choice) is not None:
+        return None
+    with _importing_from(Path.cwd()):
+        spec = importlib.util.find_spec(top)  # of a package's own module alone: nothing is imported
+    places = [*(spec.submodule_search_locations or ()), spec.origin] if spec else []
+    here = [Path(place) for place in places if place and Path(place).is_relative_to(Path.cwd())]
+    return next((place for place in here if not {"site-packages", "dist-packages"} & {*place.parts}), None)
+
+
 def _module(model: Any, choice: str) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise ValueError(f"model {choice}: it returned {type(model).__name__}, not a torch.nn.Module")

@@ -20,6 +20,11 @@ SHOWN = 4  # names in a message
 PLAIN = [np.dtype, np.ndarray, argparse.Namespace, type(np.dtype(np.float64)), type(np.dtype(np.int64))]
 
 
+def is_weights(path: Path) -> bool:
+    """By its name."""
+    return path.name.endswith(SUFFIXES)
+
+
 def read_weights(path: str | Path) -> Any:
     """What is in a .pt, .pth, .pth.tar or .safetensors file, on the CPU. Raises ValueError in one line that says what to do."""
     path = Path(path)
