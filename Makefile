@@ -44,7 +44,7 @@ side-by-side:
 each = changed=$$($(DVC) status $(1)) || exit 1; set -- $$(echo "$$changed" | sed -n 's/^\([a-z].*\):$$/\1/p'); \
 	[ $$\# = 0 ] || echo "$(1): $$\# to run, $(JOBS) at a time"; \
 	printf '%s\n' "$$@" | xargs -r -P $(JOBS) -n $$(($$\# / (4 * $(JOBS)) + 1)) \
-	sh -c '$(DVC) --wait-for-lock repro -s --keep-going "$$@" || exit 1' sh || echo "$(1): not all ended well, see above"
+	sh -c '$(DVC) --wait-for-lock repro -s --keep-going "$$@" || exit 1' sh || echo "$(1): some failed, see above"
 DVC = dvc --cd $(FOLDER)
 # kill reaches make and its shell, which exec replaces by this; what they start would go on
 GROUP = python $(dir $(firstword $(MAKEFILE_LIST)))stages/group.py

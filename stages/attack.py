@@ -8,7 +8,7 @@ def main(dataset: str, method: str, seed: int) -> None:
     outcomes by image, features and adversarial images to data/attacks/DATASET/METHOD/SEED.
 
     Then the verdict: AutoAttack and attacks with knowledge of the prototypes, and signs of masked gradients. Writes outcomes by
-    image, measurements and the worst images to data/verdict/DATASET/METHOD/SEED. Killed, it goes on after its last attack."""
+    image, measurements and the worst images to data/verdict/DATASET/METHOD/SEED. A killed run resumes after its last attack."""
     from pipeline.jobs.attack import attack_model
     from pipeline.params.items import AttackItem, read_item
     from pipeline.params.merge import tracking_or_none

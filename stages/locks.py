@@ -7,8 +7,8 @@ from pipeline.runtime.cli import one_line_errors
 
 
 def main() -> None:
-    """Ends with status 2 and a line if DVC's lock file is torn or of a process that was killed and whose number another process has
-    now: whose it is, and what to remove. Nothing is removed. `make repro` asks before it starts."""
+    """Exits with status 2 and one line if DVC's lock file is truncated, or if it belongs to a killed process whose PID is in use
+    again: who owns it, and what to remove. Nothing is removed. `make repro` checks this first."""
     from pipeline.runtime.locks import stale_lock
 
     parser = argparse.ArgumentParser(

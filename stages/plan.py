@@ -9,7 +9,7 @@ from pipeline.runtime.cli import one_line_errors
 
 def main() -> None:
     """Says what the run of params.yaml would take on this machine: images through the networks, FLOPs, hours, disk and memory, by
-    stage, method and data set. It counts the work of each item, and takes half a minute a network to measure how fast that is.
+    stage, method and data set. It counts the work of each item, and measures the speed of each network for half a minute.
     Nothing needs to have been run, and nothing is written."""
     parser = argparse.ArgumentParser(prog="python -m stages.plan", description=main.__doc__, epilog="Run it beside params.yaml.")
     parser.add_argument("--changed", action="store_true", help="only what dvc repro would run now, after an edit for example")

@@ -4,8 +4,8 @@ from pipeline.runtime.cli import run_stage
 
 
 def main(dataset: str) -> None:
-    """Trains methods with a penultimate layer of two units (pcl figures 1 and 6). Writes data/planes/DATASET/METHOD.npz. Killed, it
-    goes on from its last epoch."""
+    """Trains methods with a penultimate layer of two units (pcl figures 1 and 6). Writes data/planes/DATASET/METHOD.npz. A killed
+    run resumes after its last epoch."""
     from pipeline.jobs.planes import train_planes
     from pipeline.params.items import PlanesItem, read_item
     from pipeline.runtime.distributed import process_group

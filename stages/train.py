@@ -5,7 +5,7 @@ from pipeline.runtime.cli import run_stage
 
 def main(dataset: str, method: str, seed: int) -> None:
     """Trains one model: from random weights, or from the softmax model of the same data set and seed if the method's init says so.
-    Writes models/DATASET/METHOD/SEED.pt, .csv (its curves) and .json. Killed, it goes on from its last epoch."""
+    Writes models/DATASET/METHOD/SEED.pt, .csv (its curves) and .json. A killed run resumes after its last epoch."""
     from pipeline.jobs.train import train_model
     from pipeline.params.items import TrainItem, read_item
     from pipeline.params.merge import tracking_or_none

@@ -8,8 +8,8 @@ from pipeline.runtime.cli import one_line_errors
 
 
 def main() -> None:
-    """Reads every object of DVC's cache and every output of dvc.lock that is here, and names those that have changed, with the
-    stage that they are of: DVC does not notice. Exit status 1 if there are any. Nothing is written."""
+    """Reads every object of DVC's cache and every output of dvc.lock that is here, and lists those that have changed, with
+    their stage; DVC itself does not notice such changes. Exit status 1 if there are any. Nothing is written."""
     from pipeline.runtime.verify import verify
 
     parser = argparse.ArgumentParser(

@@ -37,7 +37,7 @@ def dlr(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def expected(objective: Objective, draws: int) -> Objective:
-    """The mean of an objective over `draws` forwards, for a model that answers by chance: expectation over transformation, EOT
+    """The mean of an objective over `draws` forwards, for a stochastic model: expectation over transformation, EOT
     (Athalye et al., arXiv:1802.00420, section 4.2)."""
 
     def mean(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""An attack along a gradient that is estimated from forwards alone, for a model through which autograd finds no way or a wrong one:
+"""An attack along a gradient that is estimated from forwards alone, for a model without a usable gradient:
 SPSA (Uesato et al., arXiv:1802.05666, algorithm 1), or the same with the directions of NES (Ilyas et al., arXiv:1804.08598)."""
 
 from typing import Annotated, Literal, get_args

@@ -35,7 +35,7 @@ def square(
     """Algorithm 1: a change in a random square stays if it raises the objective; early stopping once an image is misclassified.
     x: (B, C, H, W) in [0, 1], y: (B,) -> x_adv, same shape and range, |x_adv - x| <= eps in `norm`. Nothing is differentiated.
 
-    queries: forwards per image, the one of the image as it is among them (AutoAttack: 5000). p_init: share of the pixels in the
+    queries: forwards per image, including that of the clean image (AutoAttack: 5000). p_init: share of the pixels in the
     first squares (AutoAttack: 0.8). Draws from `generator`, which must be on x's device. batch_size: images
     at a time, all if None.
     """

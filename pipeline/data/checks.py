@@ -49,9 +49,9 @@ def check_classes(place: str, train: NDArray[np.int64], test: NDArray[np.int64],
     check_names(place, classes)
     in_train, in_test = (np.bincount(labels, minlength=len(classes)) > 0 for labels in (train, test))  # (K,)
     if in_train.sum() == 1:
-        raise ValueError(f"{place}: all images in train are of one class, {_named(classes, in_train)}: it takes two to tell apart")
+        raise ValueError(f"{place}: all training images are of one class, {_named(classes, in_train)}: at least two are needed")
     if unlearnt := _named(classes, in_test & ~in_train):
-        raise ValueError(f"{place}: no image in train, but in test, of {unlearnt}: add some or take the class out of test")
+        raise ValueError(f"{place}: classes in test without training images: {unlearnt}; add some or remove the class from test")
     if absent := _named(classes, ~in_train):
         warn(f"{place}: no image at all of {absent}, which count as classes all the same")
     if untested := _named(classes, in_train & ~in_test):

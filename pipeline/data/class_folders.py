@@ -74,7 +74,7 @@ def walk(folder: Path) -> Iterator[Path]:
 
 def _unreadable(error: OSError) -> None:
     """Without this, os.walk goes on as if the folder were empty."""
-    raise ValueError(f"{error.filename} cannot be read ({error.strerror}): give yourself the right to, or take it out")
+    raise ValueError(f"{error.filename} cannot be read ({error.strerror}): change its permissions or remove it")
 
 
 def _hidden(name: str) -> bool:

@@ -68,8 +68,8 @@ def outputs(logits: Tensor) -> Finding:
     """logits: (N, K). Whether they are that, or probabilities, or log-probabilities."""
     low, high = logits.min().item(), logits.max().item()
     if low >= 0 and high <= 1 and ((logits.sum(1) - 1).abs() < SUM).all():
-        text = "the model answers with probabilities, whose softmax hides the gradient"
-        return Finding("outputs", "stop", text, "take the softmax off its end, so that it answers with logits")
+        text = "the model returns probabilities; their softmax hides the gradient"
+        return Finding("outputs", "stop", text, "remove the final softmax so that it returns logits")
     if low >= 0 and high <= 1:
         return Finding("outputs", "note", f"All outputs lie in [0, 1] ({low:.3g} to {high:.3g}): sigmoids? Attacks need logits.")
     if high <= SUM and (logits.double().logsumexp(1).abs() < SUM).all():
@@ -199,7 +199,7 @@ def eval_mode(model: nn.Module, images: Tensor, *, training: bool) -> Finding:
     spread = (together.amax(1) - together.amin(1)).clamp(min=1e-12)
     noise, apart = ((other - together).abs().amax(1) / spread for other in (again, alone))
     if (apart > ROUNDING + 3 * noise.max()).any():
-        text = "The answer to an image hangs on the other images of its batch, as with batch norm in train mode."
+        text = "The prediction for an image depends on the rest of its batch, as with batch norm in train mode."
         return Finding("eval mode", "note", text)
     return Finding("eval mode", "ok", "It came in train mode and is judged in eval mode." if training else "Yes.")
 
@@ -210,7 +210,7 @@ def random_answers(model: nn.Module, images: Tensor) -> list[Finding]:
         one, other = model(images), model(images)
     share = 100 * ((one - other).abs().amax(1) > 1e-4 * (one.amax(1) - one.amin(1))).double().mean().item()
     if share:
-        text = f"The model answers {share:.0f} % of {len(images)} images differently a second time."
+        text = f"The model answers {share:.0f} % of {len(images)} images differently in a second forward pass."
         return [Finding("random", "note", text)]
     return [Finding("random", "ok", "The same answer each time.")]
 

@@ -38,7 +38,7 @@ def further_attacks(
     warned: Collection[str], model: nn.Module, x: Tensor, *, queries: int, draws: int, steps: int, norm: Norm = "linf"
 ) -> dict[str, Attack]:
     """By name; none where no check has `warned`. x: some images (B, C, H, W). queries: of each attack without gradients; draws:
-    that an attack averages over where the model answers by chance; steps: along a gradient."""
+    forward passes averaged (EOT) if the model is stochastic; steps: along a gradient."""
     found: dict[str, Attack] = {}
     by_chance, others = "random forward" in warned, set(warned) - {"random forward"}
     objective: Objective = expected(rescaled, draws) if by_chance else rescaled

@@ -148,7 +148,7 @@ def attacked(
 
 
 def _generator(device: torch.device, *key: int | str) -> Generator:
-    """Draws that hang on all of the key. Of a seed a generator on the CPU takes 32 bits, so they are made of the key's hash."""
+    """Seeded by a hash of the whole key: a CPU generator uses only 32 bits of a seed."""
     return Generator(device).manual_seed(int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:4]))
 
 

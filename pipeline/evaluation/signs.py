@@ -127,30 +127,26 @@ def single_step(fgsm: float, iterative: float, images: int) -> Check:
 
 def black_box(transferred: float, white_box: float, images: int) -> Check:
     """transferred: of the images made on another model, the worst; white_box: of those made on the model."""
-    what = (
-        "Accuracy under the paper's attacks made on the model less that under those made on another. High: the other's lead further"
-    )
+    what = "Accuracy under the paper's attacks made on the model less that under those made on another. High: transfer breaks more"
     return _weaker("black box", white_box, transferred, images, what)
 
 
 def gradient_free(broken: float, images: int) -> Check:
     """broken: by Square, of all images, among those that APGD-CE, APGD-T and FAB-T had left. More than none by
     construction: what is allowed has two deviations of the count on top."""
-    what = "Images broken by random search (Square) that APGD-CE, APGD-T and FAB-T had left. High: the gradient misses them"
+    what = "Images that Square breaks but APGD-CE, APGD-T and FAB-T did not. High: the gradient attacks miss them"
     return _check("gradient free", broken, SHARE, MISSED + 100 * DEVIATIONS * sqrt(MISSED / 100 / images), what)
 
 
 def unbounded(accuracy: float) -> Check:
     """accuracy: at eps 1, where every image is in reach."""
-    what = "Accuracy under PGD with eps 1. High: images stay right that may become any image, so the attack fails on the model"
+    what = "Accuracy under PGD with eps 1. High: images survive although any image is allowed, so the attack fails on the model"
     return _check("unbounded", accuracy, SHARE, UNBOUNDED, what)
 
 
 def larger_eps(accuracies: Mapping[float, float], images: int) -> Check:
     """accuracies: of one attack by eps."""
-    what = (
-        "Largest rise of accuracy under BIM, MIM or PGD from one eps to a larger. High: a ball with more in it breaks fewer images"
-    )
+    what = "Largest rise of accuracy under BIM, MIM or PGD from one eps to a larger. High: the larger ball breaks fewer images"
     return _rise("larger eps", accuracies, images, what)
 
 
@@ -180,7 +176,7 @@ def saturated_logits(cross_entropy: float, rescaled: float, images: int) -> Chec
 
 
 def random_forward(share: float) -> Check:
-    what = "Images that the model answers differently a second time. High: the gradient of one answer is not that of the next"
+    what = "Images with different logits in a second forward pass. High: the gradient changes from one forward to the next"
     return _check("random forward", share, SHARE, 0.0, what)
 
 

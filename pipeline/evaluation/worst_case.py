@@ -27,7 +27,7 @@ def worst_case_in_sequence(
     confirm: Sequence[Trial] = (),
     stands: Callable[[Tensor, Tensor], Tensor] = torch.eq,
 ) -> tuple[pd.DataFrame, Tensor]:
-    """Every part on the images that those before it have left right; then, where more than chance is left, those of `confirm`.
+    """Runs each part on the images that earlier parts did not break; then, if accuracy is above chance, those of `confirm`.
     images: (N, C, H, W) in [0, 1], labels: (N,); prediction: (N,) what the model makes of the images as they are.
 
     Returns rows as `measure` does, of each part those of the images it ran on, then a row per image under `name`, which holds what

@@ -81,7 +81,7 @@ def adopt_model(item: TrainItem, given: GivenModel, seed: int, tracking: Setting
             save_state(folder / f"{seed}.pt", {"network": network.state_dict(), "criterion": {}, "params": used})
     for finding in found:
         print(f"{finding.name}: {finding.text}")
-    print(f"{dataset} {method} {seed}: taken in, validation accuracy {row['validation_accuracy']:.2f} %")
+    print(f"{dataset} {method} {seed}: imported, validation accuracy {row['validation_accuracy']:.2f} %")
 
 
 def given_network(params: Mapping[str, Any], device: torch.device) -> Network:

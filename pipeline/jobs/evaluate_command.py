@@ -32,8 +32,8 @@ GROUPS: dict[str, dict[str, dict[str, Any]]] = {
         "--weights": {"metavar": "FILE", "help": ".pt, .pth, .pth.tar or .safetensors; read without running code"},
         "--mean": {"nargs": "+", "type": float, "help": "where the model expects normalised images, by channel"},
         "--std": {"nargs": "+", "type": float, "help": "the same"},
-        "--features": {"metavar": "LAYERS", "default": "", "help": "submodules, with commas between, whose outputs the attacks on "
-                       "features go by"},
+        "--features": {"metavar": "LAYERS", "default": "", "help": "comma-separated submodules whose outputs the attacks on "
+                       "features use"},
         "--name": {"help": "what the report calls it; default: made from --model or --weights"},
     },
     "data": {
@@ -48,7 +48,7 @@ GROUPS: dict[str, dict[str, dict[str, Any]]] = {
         "--autoattack": {"default": "standard", "help": "a version in params.yaml: standard or rapid; default: %(default)s"},
         "--seed": {"type": int, "default": 0},
         "--params": {"metavar": "FILE", "help": "a params.yaml with data sets and attacks; default: that of this project"},
-        "--force": {"action": "store_true", "help": "go on where model and images look as if something else was meant"},
+        "--force": {"action": "store_true", "help": "continue although the checks say that model or images are not as intended"},
     },
     "run": {
         "--out": {"metavar": "FOLDER", "help": "default: judged/NAME-DATA-NORM-EPS, with what else is not as usual"},

@@ -109,7 +109,7 @@ def data_size(dataset: str, item: DataItem) -> Size:
     path, known = Path("data", f"{dataset}.npz"), known_sizes(item.source)
     if known is None:
         if not path.is_file():
-            raise ValueError(f"{path} does not exist, and only it tells how many images {dataset} has: run `dvc repro data` first")
+            raise ValueError(f"{path} does not exist; the number of images of {dataset} is in it: run `dvc repro data` first")
         splits = load_splits(path)
         channels, height, width = splits.train.images.shape[1:]
         train, validation, test = (len(part.labels) for part in splits.parts().values())

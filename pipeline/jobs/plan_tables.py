@@ -79,7 +79,7 @@ def as_text(plan: Plan) -> str:
     if total["at_once"] == 1:
         many = "no less with more jobs, which share the " + ("GPU" if total["device"] == "GPU" else "cores")
     closing = [
-        f"Time: {_hours(total['hours'])} one after the other; {many}. Downloads come to it.",
+        f"Time: {_hours(total['hours'])} one after the other; {many}. Downloads not included.",
         f"Disk: {_scaled(sum(disk.values()))}B ({', '.join(f'{name} {_scaled(size)}B' for name, size in disk.items())}), and as "
         "much again in DVC's cache where the file system does not share blocks.",
         f"Memory of the largest process: {_scaled(total['memory'])}B{' on the GPU' if total['device'] == 'GPU' else ''}.",

@@ -60,7 +60,7 @@ def _train_plane(item: PlanesItem, method: str, splits: Splits, device: torch.de
     try:
         looks = [{name: values.numpy() for name, values in load_state(path).items()} for path in kept]
     except ValueError as error:  # an epoch that is over cannot be looked at again
-        raise ValueError(f"{str(error).partition(';')[0]}; delete the folder {folder}, and training begins anew") from None
+        raise ValueError(f"{str(error).partition(';')[0]}; delete the folder {folder} to restart training") from None
     arrays = _stack(looks, _look(learner, twins, item.batch_size), y)
     with atomic_path(Path("data/planes", item.dataset, f"{method}.npz")) as part:
         about = {"model": np.array(f"{item.dataset}/{method}"), "epochs": np.array(wanted), "eps": np.array(trial.eps)}

@@ -37,7 +37,7 @@ def load_model(path: str | Path, device: torch.device, **wanted: str | int) -> t
         raise
     except (KeyError, TypeError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"{path} was made by another version of this code ({reason}); `dvc repro` makes it anew") from None
+        raise ValueError(f"{path} was made by another version of this code ({reason}); `dvc repro` trains it again") from None
     check_params(path, params, **wanted)
     check_finite(path, {part: state[part] for part in ("network", "criterion")})
     network = network.to(device) if recipe["given"] else network.to(device).to(memory_format=torch.channels_last)

@@ -231,7 +231,7 @@ def _centres(network: Network, criterion: Criterion, train: ImageSet, batch_size
         return dict(zip(criterion.losses, [centres.detach() for centres in own], strict=True))
     images, labels = on_device(train, next(network.parameters()).device)
     if not (count := labels.bincount(minlength=network.classes)).all():
-        print(f"no adaptive attack by the features: classes {(count == 0).nonzero()[:, 0].tolist()} have no training image")
+        print(f"no adaptive attack on the features: classes {(count == 0).nonzero()[:, 0].tolist()} have no training image")
         return {}
     layer, values = list(clean_features(network, to_float(images), batch_size=batch_size).items())[-1]
     return {layer: class_means(torch.from_numpy(values).to(labels.device), labels, network.classes)}

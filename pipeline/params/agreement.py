@@ -82,8 +82,8 @@ def unknown_names(params: Params) -> list[str]:
 def results_names(params: Params) -> list[str]:
     """Names in results must not stand for two things."""
     problems = [
-        f"attacks.{name}: this name is taken, it stands for something else in the results; so do {', '.join(RESERVED)} and what "
-        f"begins with {', '.join(RESERVED_BEGINNINGS)}"
+        f"attacks.{name}: this name is reserved, choose another one; reserved are {', '.join(RESERVED)} and names that "
+        f"begin with {', '.join(RESERVED_BEGINNINGS)}"
         for name in params.attacks
         if name in RESERVED or name.startswith(RESERVED_BEGINNINGS)
     ]
@@ -122,7 +122,7 @@ def measurements(params: Params, losses: Mapping[str, Callable[..., Any]] | None
     problems += [f"planes.methods: methods.{name} is an ensemble, which has no one penultimate layer" for name in drawn]
     timed = [methods[name] for name in params.cost.methods if name in methods]
     if len({(method.network, method.ensemble) for method in timed}) > 1:
-        problems.append("cost.methods: must have one network and ensemble, or their times do not compare")
+        problems.append("cost.methods: must all have the same network and ensemble, else their times are not comparable")
     return problems
 
 
@@ -177,9 +177,7 @@ def dataset_values(path: str, dataset: Dataset) -> list[str]:
         if low > high:
             problems.append(f"{path}.training.adversary_eps.{name}: must be [low, high], got [{low}, {high}]")
         elif high == 0:
-            problems.append(
-                f"{path}.training.adversary_eps.{name}: must reach above 0, where nothing is attacked, got [{low}, {high}]"
-            )
+            problems.append(f"{path}.training.adversary_eps.{name}: the upper end must be above 0, got [{low}, {high}]")
     for where, value, known in (
         ("table.eps", measured.table.eps, measured.linf.eps),
         ("table.c", measured.table.c, measured.l2.c),

@@ -49,13 +49,13 @@ class Optimizer(Strict):
 
 
 class TrainingData(Strict):
-    """How a data set and its network are trained on, whatever the method."""
+    """Training settings of a data set and its network, the same for all methods."""
 
     batch_size: Annotated[int, Field(ge=2)]  # batch norm learns nothing from one image
     augment: Augment
-    epochs: dict[str, PositiveInt] = Field(description="lengths of a training, of which a method names one")
+    epochs: dict[str, PositiveInt] = Field(description="numbers of epochs; a method names one of them")
     adversary_eps: dict[str, Annotated[list[Fraction], Field(min_length=2, max_length=2)]] = Field(
-        description="ranges [low, high], of which a method names one; one eps is drawn a batch"
+        description="ranges [low, high]; a method names one of them; one eps is drawn per batch"
     )
     optimizers: dict[str, Optimizer]
 
@@ -64,7 +64,7 @@ class Linf(Strict):
     """Of the l-inf attacks."""
 
     eps: Annotated[list[Strength], Field(min_length=1), Once]
-    sweep: Annotated[list[Strength], Once] = Field(description="those besides them in pcl figure 7")
+    sweep: Annotated[list[Strength], Once] = Field(description="further eps, in pcl figure 7 only")
 
 
 class L2(Strict):

@@ -31,8 +31,8 @@ class Adaptive(Strict):
 class FollowUp(Strict):
     """What is tried where a check for masked gradients warns."""
 
-    queries: Annotated[int, Field(ge=2)] = Field(description="of each attack without gradients, more than AutoAttack's Square has")
-    draws: PositiveInt = Field(description="that an attack averages over where a model answers by chance")
+    queries: Annotated[int, Field(ge=2)] = Field(description="of each gradient-free attack, more than AutoAttack's Square has")
+    draws: PositiveInt = Field(description="forward passes that an attack averages over if the model is stochastic (EOT)")
     steps: PositiveInt = Field(description="along a gradient")
 
 

@@ -169,7 +169,7 @@ def _with_base(entries: Tree, name: str, group: str, way: tuple[str, ...]) -> An
     if base not in known:
         raise ParamsError(f"{group}.{name}.base: unknown {base!r}, choose from {', '.join(sorted({*known} - {name}))}")
     if base in way:
-        raise ParamsError(f"{group}.{name}.base: goes round in a circle, {' -> '.join([*way, base])}")
+        raise ParamsError(f"{group}.{name}.base: circular,{' -> '.join([*way, base])}")
     inherited = {key: value for key, value in _with_base(entries, base, group, way).items() if key not in OWN}
     return merge(inherited, {key: value for key, value in entry.items() if key != "base"})
 
@@ -224,7 +224,7 @@ def _scalar(loader: Loader, node: yaml.ScalarNode, where: str) -> Any:
     text, plainly = node.value[:40], node.style in (None, "")
     if plainly and re.fullmatch(r"[-+]?0[\d_]+|[-+]?[\d_]+(:[\d_]+)+(\.\d*)?", node.value):
         raise ParamsError(
-            f"{where}: {text} can be read as different numbers; write it without 0 before it or colons, text in quotes"
+            f"{where}: {text} is ambiguous in YAML; write the number without a leading 0 or colons, or put text into quotes"
         )
     try:
         value = loader.construct_object(node)

@@ -19,7 +19,7 @@ Written by `python -m stages.reference` from `pipeline/params`; a test says when
 
 A path is that of a value after merging: entries of `datasets`, `methods` and `optimizers` may name another one as `base:` and say
 what differs, and a profile's params.yaml may say `extends:`. `<name>` is one of your choice. "Here" is what params.yaml says; where
-entries do not agree, it is left out. A list has nothing twice, but for milestones, ranges and what a given model has.
+entries do not agree, it is left out. Lists have no duplicates, except milestones, ranges and the lists of a given model.
 `python -m stages.show METHOD` prints a method with the line that each value comes from.
 """
 PAGE = Path("docs/params.md")
@@ -41,7 +41,7 @@ def reference(params: Params, lookups: Mapping[str, Lookup]) -> str:
     pages = [HEAD]
     for key, node in schema["properties"].items():
         rows = list(_rows(node, key, [values[key]], schema["$defs"]))
-        pages.append(f"## `{key}`\n\n{_table(('path', 'what it can be', 'here', 'meaning'), rows)}")
+        pages.append(f"## `{key}`\n\n{_table(('path', 'type', 'here', 'meaning'), rows)}")
     for kind, lookup in sorted(lookups.items()):
         choices = [_choice(kind, name, target) for name, target in sorted(lookup.items())]
         pages.append(f"## {kind.capitalize()} by name\n\n{_table(('name', 'options', 'what it is'), choices)}")
@@ -89,7 +89,7 @@ def _words(node: Node, defs: Mapping[str, Node]) -> str:
     if "$ref" in node:
         name = node["$ref"].rpartition("/")[2]
         kinds = {choice.__name__: choice.kind for choice in Choice.__subclasses__()}
-        return f"`name` and options, see [{kinds[name]}](#{kinds[name]}-by-name)" if name in kinds else "what follows"
+        return f"`name` and options, see [{kinds[name]}](#{kinds[name]}-by-name)" if name in kinds else "mapping, see below"
     if "const" in node or "enum" in node:
         return " or ".join(f"`{value}`" for value in node.get("enum", [node.get("const")]))
     limits = [f"{words} {node[limit]}" for limit, words in LIMITS.items() if limit in node]

@@ -133,11 +133,11 @@ class Planes(Strict):
     """Methods trained once more with a layer of two features, by the data set's optimizer `planes`."""
 
     methods: Names
-    epochs: Annotated[list[PositiveInt], Once] = Field(description="those that are drawn, besides the last")
+    epochs: Annotated[list[PositiveInt], Once] = Field(description="epochs that are plotted, besides the last")
 
 
 class Cost(Strict):
-    """Seconds an epoch, pcl table 12."""
+    """Seconds per epoch, pcl table 12."""
 
     methods: Names
     repeats: PositiveInt

@@ -22,9 +22,9 @@ def _one_line(text: str) -> str:
 def _each_once(values: list[Any]) -> list[Any]:
     numbers = sorted(value for value in values if isinstance(value, float))
     if any(f"{low:g}" == f"{high:g}" or high - low < CLOSE for low, high in pairwise(numbers)):  # as tables print them
-        raise ValueError(f"names something twice: numbers must differ by {CLOSE:g} or more, and in their first 6 digits")
+        raise ValueError(f"has duplicates: numbers must differ by {CLOSE:g} or more, and in their first 6 digits")
     if len(set(values)) < len(values):
-        raise ValueError("names something twice")
+        raise ValueError("has duplicates")
     return values
 
 
@@ -53,7 +53,7 @@ class Strict(BaseModel):
 
 
 class Tracking(Strict):
-    """How runs are tracked in MLflow, on which no result hangs."""
+    """MLflow tracking; no result depends on it."""
 
     enabled: bool
     uri: str = Field(description="the store; empty: mlflow/mlflow.db here")

@@ -67,7 +67,7 @@ def claims(published: pd.DataFrame) -> list[Claim]:
         ),
         Claim("HCP > CL > PCL > SM", under(WEAKER, ["bim"], pairwise(("hcp", "center", "pcl", "softmax_fs"))), (("hcp", 2),)),
         Claim(
-            "HCP needs no softmax start: it loses at most a point",
+            "HCP needs no softmax pretraining: from scratch it loses at most one point",
             [*under(VERDICT, ["clean"], [("hcp_fs", "hcp")]), *under(WEAKER, ["bim"], [("hcp_fs", "hcp")])],
             (("hcp", 1), ("hcp", 2)),
             margin=1.0,
@@ -87,7 +87,7 @@ def claims(published: pd.DataFrame) -> list[Claim]:
             informed=True,
         ),
         Claim(
-            f"Images made on another network cost PCL at most {black_box:.1f} points",
+            f"Transfer attacks from another network cost PCL at most {black_box:.1f} points",
             [(Place(key, BLACK_BOX, attack), Place(key, BLACK_BOX, "clean")) for key in PCL_FAMILY for attack in LINF],
             source="PCL table 3",
             margin=black_box,
@@ -236,7 +236,7 @@ def unmasked(status: pd.DataFrame, rows: pd.DataFrame) -> Answer:
     }
     text = warned(own)
     verdict = MISSING if own.empty else FAILS if text else HOLDS
-    measured = f"checks that warn: {text}" if text else f"no check warns of {len(own)} models"
+    measured = f"checks that warn: {text}" if text else f"no check warns for any of {len(own)} models"
     measured += "".join(f"<br>{of}, checks that warn: {found}" for of, found in besides.items() if found)
     left = left_text([keys[method] for method in own["method"]], rows)
     return Answer("A PCL loss on features alone masks no gradients", "PCL section 6.6", verdict, "", measured, left)

@@ -96,9 +96,9 @@ def verdict_on(row: pd.Series) -> str:
     if row["p"] >= LEVEL:
         return "no difference beyond chance"
     if pd.isna(row["between seeds"]):
-        return "differs on these images; another seed is not known"
+        return "differs on these images; spread between seeds unknown"
     if abs(row["first"] - row["second"]) <= row["between seeds"]:
-        return "within what another seed gives"
+        return "within the spread between seeds"
     return "differs"
 
 
@@ -108,7 +108,7 @@ def revisions_text(rows: Sequence[Mapping[str, Any]], params: Sequence[str], *, 
     text = table.to_markdown(index=False, tablefmt=style)
     if params_left or accuracies_left:
         text += f"\n\nBesides, {params_left} params and {accuracies_left} accuracies differ: dvc params diff, dvc metrics diff."
-    return f'{text}\n\nIs a difference more than chance, or another seed, gives? make compare RUNS="A B", docs/experiments.md.'
+    return f'{text}\n\nIs a difference larger than chance, and than the seed spread? make compare RUNS="A B", docs/experiments.md.'
 
 
 def paired_text(first: Path, second: Path, *, everything: bool, style: str) -> str:

@@ -9,6 +9,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 from pipeline.reporting.files import read_table
 from pipeline.reporting.markdown import markdown_table
+from pipeline.reporting.outcomes import CW, LINF
 from pipeline.reporting.pcl.cost import EPOCHS, RATIO, SECONDS, published_cost
 from pipeline.reporting.pcl.tables import ADAPTIVE_SETTING, TABLES, WHITE_BOX
 from pipeline.reporting.published import hcp_published, pcl_published
@@ -19,6 +20,7 @@ FIGURE = ["paper", "table", "dataset", "setting", "key", "attack", "eps", "metri
 POINTS = 5.0  # of accuracy
 SHARE = 0.25  # of the published value, for all else
 SEEDS, GPUS = 5, (1, 8, 64, 512)
+UNDEFENDED = "softmax_fs"
 COST_SET = "cifar10"  # of pcl table 12
 Needs = Mapping[str, Mapping[str, tuple[float, float, int, int]]]
 PLAIN: dict[str, str | float] = {"setting": WHITE_BOX, "attack": "clean", "eps": 0.0}
@@ -67,9 +69,9 @@ def figures(published: pd.DataFrame) -> pd.DataFrame:
 
 
 def measured(run: Measured) -> pd.DataFrame:
-    """FIGURE, `measured` and its interval: what the run has beside a published figure."""
+    """FIGURE, `measured` and its interval, and of how many images it is: what the run has beside a published figure."""
     if not run.tables.is_dir():
-        return pd.DataFrame(columns=[*FIGURE, "measured", "low", "high"])
+        return pd.DataFrame(columns=[*FIGURE, "measured", "images", "low", "high"])
     hcp = read_table(run.tables / "hcp.csv").assign(paper="hcp", setting=WHITE_BOX)
     pcl = read_table(run.tables / "pcl.csv").assign(paper="pcl")
     cost = read_table(run.tables / "cost.csv").assign(paper="pcl", table=12, **PLAIN)
@@ -78,7 +80,7 @@ def measured(run: Measured) -> pd.DataFrame:
     rows = pd.concat([hcp, pcl, cost], ignore_index=True)
     rows = rows[rows["measured"].notna() & rows["published"].notna()].reset_index(drop=True)
     ends = pd.DataFrame([interval(row) for _, row in rows.iterrows()], columns=["low", "high"], dtype=float)
-    return rows[[*FIGURE, "measured"]].join(ends).assign(eps=rows["eps"].round(6))
+    return rows.reindex(columns=[*FIGURE, "measured", "images"]).join(ends).assign(eps=rows["eps"].round(6))
 
 
 def coverage(published: pd.DataFrame, runs: Sequence[Measured]) -> pd.DataFrame:
@@ -130,6 +132,9 @@ def coverage_markdown(published: pd.DataFrame, runs: Sequence[Measured], rest: N
     closing = pd.DataFrame([{"paper": "both", "table": "all", "dataset": "all", "figures": len(table), **total}])
     lines = pd.concat([lines, closing], ignore_index=True)[["paper", "table", "dataset", "figures", *STATUSES]]
     reduced = sorted(set(table.loc[table["status"].str.startswith("reduced"), "run"]))
+    undefended = int((difference.index.get_level_values("key") == UNDEFENDED).sum())
+    counted = sorted({int(images) for images in table["images"].dropna()})
+    widest = ": the interval adds up to " + ", ".join(f"{_widest(n):.1f} points on {n} images" for n in counted) if counted else ""
     known = {own.published for one in runs for group in (one.run.sources, one.run.methods) for own in group.values()}
     lacking = sorted(set(table["key"]) - known)
     parts = [
@@ -140,31 +145,58 @@ def coverage_markdown(published: pd.DataFrame, runs: Sequence[Measured], rest: N
         f"{total['not_run']} were not run, {table['key'].isin(lacking).sum()} of them of a method that is not here "
         f"({', '.join(lacking)}).",
         f"**Tolerance.** An accuracy is reproduced if the published one is within {POINTS:g} points of the measured one's 95 % "
-        f"interval. The two papers both print {len(difference)} accuracies of one method on one set under one attack, and differ "
-        f"there by {difference.median():.1f} points in the middle, {difference.quantile(0.75):.1f} at the upper quartile and "
-        f"{difference.max():.1f} at most: no reproduction can be held to less. Few images make agreement easier: the "
-        f"interval adds up to {_widest(100):.1f} points on either side on 100 (C&W), up to {_widest(300):.1f} on 300. All else "
-        f"(norms of noise, times as multiples of cross entropy's, epochs) has to be within {SHARE:.0%}.",
+        f"interval. The two papers both print {len(difference)} accuracies of one method on one set under one attack, "
+        f"{undefended} of them of the undefended model, and differ there by {difference.median():.1f} points (median), "
+        f"{difference.quantile(0.75):.1f} (upper quartile) and {difference.max():.1f} at most: a rough guide to what another "
+        f"implementation changes. Few images make agreement easier{widest}. All else (norms of noise, times as multiples of cross "
+        f"entropy's, epochs) has to be within {SHARE:.0%}.",
         "**Reduced schedule**: fewer training images or epochs than the paper; "
-        + (f"so {', '.join(f'`{name}`' for name in reduced)}, whose report says which." if reduced else "none so far."),
+        + (f"so {', '.join(f'`{name}`' for name in reduced)}, whose report says which. " if reduced else "none so far. ")
+        + "What else is smaller there, test images, steps of C&W and of PGD in training, the source network, is in "
+        "[REPRODUCTION.md](../REPRODUCTION.md#what-was-run) and in the reports.",
         markdown_table(lines.rename(columns=STATUSES)),
+        "## What agrees, by kind of figure",
+        kinds_table(table),
         "## What the rest takes",
         "`make repro PROFILE=hcp` and `make repro PROFILE=pcl`: work as `make plan` counts it, at the speed of training on one GPU "
         f"in `metrics/benchmarks/{machine}`. A gradient at the image counts as two thirds of a training step, a forward as a "
         "third, a network that was not timed (VGG-19) as the slowest. One seed, all methods and attacks of the profile.",
         rest_table(rest),
-        f"Both papers with {SEEDS} seeds on many GPUs, an item a GPU. No schedule is faster than the work shared evenly, or the "
-        "longest row of items that need each other; one that leaves no GPU idle while an item can run takes at most their sum. "
+        f"Both papers with {SEEDS} seeds on many GPUs, one item per GPU. No schedule is faster than the work shared evenly, or "
+        "than the critical path; one that never idles a GPU while an item is ready takes at most their sum. "
         "[docs/parallel.md](../docs/parallel.md#many-items) says what DVC takes for so many items, and what to do about it.",
         many_gpus(many, max(need[1] for by_set in rest.values() for need in by_set.values())),
     ]
     return "\n\n".join(parts) + "\n"
 
 
+def kinds_table(table: pd.DataFrame) -> str:
+    """table: `coverage`. Of the measured figures, how many are within the tolerance: agreement on clean accuracy says nothing of a
+    defence."""
+    rows = table[table["measured"].notna()]
+    linf = (rows["setting"] == WHITE_BOX) & rows["attack"].isin(LINF)
+    largest = rows["eps"] == rows[linf].groupby("dataset")["eps"].max().reindex(rows["dataset"]).to_numpy()
+    kinds = {
+        "clean": (rows["attack"] == "clean") & (rows["metric"] == "accuracy"),
+        "FGSM, BIM, MIM, PGD, the undefended model": linf & (rows["key"] == UNDEFENDED),
+        "FGSM, BIM, MIM, PGD, defended models": linf & (rows["key"] != UNDEFENDED),
+        "of these at the largest eps of the data set": linf & (rows["key"] != UNDEFENDED) & largest,
+        "C&W": (rows["setting"] == WHITE_BOX) & (rows["attack"] == CW),
+        "attacks that know the prototypes": rows["setting"] == ADAPTIVE_SETTING,
+        "images from another model": rows["setting"].str.startswith("from "),
+    }
+    near = rows["status"].isin(("reproduced", "reduced_near"))
+    lines = [
+        {"figures": name, "measured": int(kind.sum()), "within the tolerance": int((kind & near).sum())}
+        for name, kind in kinds.items()
+    ]
+    return markdown_table(pd.DataFrame(lines))
+
+
 def rest_table(rest: Needs) -> str:
     lines = [
         {
-            **{"profile": paper, "data set": dataset, "GPU-hours": f"{hours:.1f}", "longest row, h": f"{chain:.1f}"},
+            **{"profile": paper, "data set": dataset, "GPU-hours": f"{hours:.1f}", "critical path, h": f"{chain:.1f}"},
             **{"disk, GB": f"{disk / 1e9:.1f}", "items": items},
         }
         for paper, by_set in rest.items()

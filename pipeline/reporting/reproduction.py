@@ -50,11 +50,11 @@ def reproduction_markdown(published: pd.DataFrame, runs: Sequence[Measured], res
         "Intervals are of the choice of test images alone, and cautious, since all methods have the same images. One seed was "
         "trained: two seeds of one method have differed by up to 5.6 points on digits ([docs/faq.md](docs/faq.md)), so "
         "a smaller difference may be chance of training.",
-        "Recipes are compared as the run has them, so one line may be about more than a loss: Madry trains on attacked images "
-        "alone, all at the eps of the verdict, and may have epochs of its own. What differs in one entry is below.",
+        "Recipes are compared as run, so a row may compare more than the loss: Madry trains on adversarial examples only, all at "
+        "the eps of the verdict, and may have a different number of epochs. For methods that differ in one entry see below.",
         *(part for run in have for dataset in run.run.datasets for part in _claims(run, dataset, published)),
         "## What one change does",
-        "Each method beside the first before it in `run.methods` whose recipe differs in one entry, and perhaps in epochs; an "
+        "Each method against the first earlier one in `run.methods` whose recipe differs in one entry, and perhaps in epochs; an "
         "entry such as `adversary` may differ in several values, which are named. Accuracy in %, at the eps of the verdict and on "
         "its images, and under BIM at the smaller eps of the claims above. **Bold** where the 95 % interval of the difference "
         "lies on one side of 0.",

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
+from scipy.stats import t
 from statsmodels.stats.proportion import proportion_confint
 
 from pipeline.reporting.outcomes import CW, LINF, NOISE, in_order
@@ -28,8 +29,9 @@ def accuracy_rows(cells: pd.DataFrame, keys: list[str] = CELL) -> pd.DataFrame:
 
 
 def interval(row: pd.Series) -> tuple[float, float]:
-    """The 95 % interval of a row, widened by that of the mean over seeds: another training run would differ, too."""
-    spread = 1.96 * row["seed_std"] / row["seeds"] ** 0.5 if row["seeds"] > 1 else 0.0
+    """The 95 % interval of a row, widened by that of the mean over seeds (Student's t): other seeds would have another mean."""
+    seeds = row["seeds"]
+    spread = t.ppf(0.975, seeds - 1) * row["seed_std"] / seeds**0.5 if seeds > 1 else 0.0
     return row["ci95_low"] - spread, row["ci95_high"] + spread
 
 

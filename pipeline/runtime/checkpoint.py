@@ -99,4 +99,4 @@ def load_weights(network: nn.Module, path: str | Path, device: str | torch.devic
         check_finite(path, {"network": state["network"]})
         network.load_state_dict(state["network"])
     except (KeyError, RuntimeError):
-        raise ValueError(f"{path} holds another network than params.yaml describes; `dvc repro` makes it anew") from None
+        raise ValueError(f"{path} does not match the network in params.yaml; `dvc repro` trains it again") from None

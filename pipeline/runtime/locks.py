@@ -19,7 +19,7 @@ def stale_lock(folder: Path) -> str | None:
     except FileNotFoundError:
         return None
     except ValueError:
-        return f"{file}, DVC's lock file, is torn, as a kill can leave it: if no dvc runs here, rm {file}"
+        return f"{file}, DVC's lock file, is truncated, perhaps by a kill: if no DVC process runs here, rm {file}"
     entries = [*held.get("write", {}).values(), *(entry for entries in held.get("read", {}).values() for entry in entries)]
     for number, command in sorted({(int(entry["pid"]), str(entry["cmd"])) for entry in entries}):
         if other := _another(number, command):

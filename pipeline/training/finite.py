@@ -36,7 +36,7 @@ class FiniteWatch:
         ran_away = max(bad, key=lambda i: abs(before[i]))  # when the weights are gone all terms are bad: name the largest
         seen = ", ".join(f"{term} {value:.4g}" for term, value in zip(self.terms, before, strict=True))
         raise DivergedError(
-            f"{where}: the loss term {self.terms[ran_away]} left the finite numbers at step {int(self.good_steps) + 1}"
+            f"{where}: the loss term {self.terms[ran_away]} became inf or NaN at step {int(self.good_steps) + 1}"
             f"{f' (one step before: {seen})' if self.good_steps else ''}. "
             "Lower the learning rates of the method or the weight of the term."
         )
@@ -47,4 +47,4 @@ def check_parameters(modules: Iterable[nn.Module], where: str) -> None:
     for module in modules:
         for name, parameter in module.named_parameters():
             if not parameter.isfinite().all():
-                raise DivergedError(f"{where}: parameter {name} left the finite numbers. Lower the learning rates of the method.")
+                raise DivergedError(f"{where}: parameter {name} became inf or NaN. Lower the learning rates of the method.")

@@ -86,7 +86,7 @@ def resume_learner(path: Path, learner: Learner, params: Mapping[str, Any]) -> l
     if state is None:
         return []
     if state["params"] != dict(params):
-        raise ValueError(f"{path} is of a training with other params; delete it, and training begins anew")
+        raise ValueError(f"{path} is from a training run with other params; delete it to restart training")
     learner.network.load_state_dict(state["network"])
     learner.criterion.load_state_dict(state["criterion"])
     learner.optimizer.load_state_dict(state["optimizer"])

@@ -139,7 +139,7 @@ def test_a_class_in_test_alone_and_a_single_class(pets: Path) -> None:
     shutil.rmtree(pets / "test" / "eel")
     for split in ("train", "test"):
         shutil.rmtree(pets / split / "dog")
-    refuses(pets, "all images in train are of one class, cat: it takes two to tell apart")
+    refuses(pets, "all training images are of one class, cat: at least two are needed")
 
 
 def test_names_in_any_script(pets: Path) -> None:

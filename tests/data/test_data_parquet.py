@@ -229,7 +229,7 @@ def test_names_of_classes_that_do_not_fit_the_images(tmp_path: Path, capsys: pyt
     assert parquet(train=str(tmp_path), test=str(tmp_path), **AUTO)[2] == ["a", "b", "猫"]
     assert "no image at all of 猫" in capsys.readouterr().err
     write("test", LABELS, ["a", "b", "猫"])
-    refuses(tmp_path, "no image in train, but in test, of 猫")
+    refuses(tmp_path, "classes in test without training images: 猫")
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def labels(*values: int) -> np.ndarray:
     [
         (labels(0, 1), labels(0, 1), ["a", "b", "a", "b"], "x: several classes are called a, b"),
         (labels(1, 1), labels(1), ["a", "b"], "of one class, b"),
-        (labels(0, 1), labels(0, 2, 3), ["a", "b", "c", "d"], "no image in train, but in test, of c, d"),
+        (labels(0, 1), labels(0, 2, 3), ["a", "b", "c", "d"], "classes in test without training images: c, d"),
     ],
 )
 def test_classes_that_cannot_be_learnt(train: np.ndarray, test: np.ndarray, classes: list[str], problem: str) -> None:

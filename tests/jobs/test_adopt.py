@@ -76,7 +76,7 @@ def take_in() -> None:
 
 def test_it_answers_as_it_did_before(theirs: nn.Module, capsys: pytest.CaptureFixture[str]) -> None:
     take_in()
-    assert "taken in, validation accuracy" in capsys.readouterr().out
+    assert "imported, validation accuracy" in capsys.readouterr().out
     from pipeline.data.image_set import load_splits
 
     splits = load_splits("data/digits.npz")

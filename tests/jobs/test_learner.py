@@ -76,7 +76,7 @@ def test_a_model_file_of_other_code_is_refused(tmp_path: Path) -> None:
     for path, change in (("b.pt", {"name": "small_cnn"}), ("c.pt", {**state["params"]["recipe"]["network"], "penultimate": 7})):
         changed = {**state["params"], "recipe": {**state["params"]["recipe"], "network": change}}
         save_state(tmp_path / path, {**state, "params": changed})
-        with pytest.raises(ValueError, match=rf"{path} was made by another version of this code .*`dvc repro` makes it anew"):
+        with pytest.raises(ValueError, match=rf"{path} was made by another version of this code .*`dvc repro` trains it again"):
             load_model(tmp_path / path, CPU)
 
 

@@ -113,7 +113,7 @@ def test_centres_are_the_losses_own_or_the_means_of_the_training_images() -> Non
 
 def test_a_class_without_training_images_costs_the_attack_on_the_features_alone(capsys: pytest.CaptureFixture[str]) -> None:
     assert _centres(small(4), criterion({}), train_set(3), 5) == {}
-    assert "no adaptive attack by the features: classes [3] have no training image" in capsys.readouterr().out
+    assert "no adaptive attack on the features: classes [3] have no training image" in capsys.readouterr().out
 
 
 def test_an_attack_made_on_other_images_is_not_taken_up(tmp_path: Path) -> None:

@@ -251,7 +251,7 @@ def test_features_of_a_network_of_ours_and_what_others_call_forward_features() -
     [
         (nn.Conv2d(3, 4, 3), "the model fails on images of 1x8x8 .RuntimeError"),
         (nn.Conv2d(1, 4, 3), r"with a tensor \(2, 4, 6, 6\), not \(2, classes\)"),
-        (nn.Sequential(nn.Flatten(), nn.LSTM(64, 3)), "answers with a tuple; wrap it"),
+        (nn.Sequential(nn.Flatten(), nn.LSTM(64, 3)), "the model returns a tuple; wrap it"),
         (nn.Sequential(nn.Flatten(), nn.Linear(64, 1)), r"\(2, 1\), not \(2, classes\)"),
     ],
 )

@@ -73,8 +73,8 @@ def test_numbers_are_read_as_they_are_meant(tmp_path: Path, text: str, value: ob
     ("text", "said"),
     [
         ("methods: {a: {base: b}}", "methods.a.base: unknown 'b', choose from"),
-        ("methods: {a: {base: b}, b: {base: c}, c: {base: a}}", "goes round in a circle, a -> b -> c -> a"),
-        ("methods: {a: {base: a}}", "goes round in a circle, a -> a"),
+        ("methods: {a: {base: b}, b: {base: c}, c: {base: a}}", "circular, a -> b -> c -> a"),
+        ("methods: {a: {base: a}}", "circular, a -> a"),
         ("a: &x {b: 1}\nc: *x", "line 1: anchors"),
         ("a: 1\nb: 2\na: 3", "line 3: a is there twice"),
         ("- a", "must hold a mapping"),

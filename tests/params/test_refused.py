@@ -59,14 +59,14 @@ def data_set(name: str) -> Edit:
             lambda p: p["attacks"].update(fgsm=p["attacks"]["pgd"]),
             "attacks.fgsm: must be the attack fgsm, whose row stands beside the papers', got 'pgd'",
         ),
-        (lambda p: digits(p)["evaluation"]["linf"].update(eps=[0.15, 0.031373, 8 / 255]), "linf.eps: names something twice"),
+        (lambda p: digits(p)["evaluation"]["linf"].update(eps=[0.15, 0.031373, 8 / 255]), "linf.eps: has duplicates"),
         (
             lambda p: digits(p)["evaluation"]["linf"].update(sweep=[0.1500004]),
             "linf.sweep: has [0.1500004], which linf.eps has too",
         ),
         (
             lambda p: digits(p)["evaluation"]["l2"].update(c=[0.1, 1e-7, 2e-7]),
-            "l2.c: names something twice: numbers must differ by",
+            "l2.c: has duplicates: numbers must differ by",
         ),
         (
             lambda p: digits(p)["training"]["augment"].update(pad=8),
@@ -75,7 +75,7 @@ def data_set(name: str) -> Edit:
         (lambda p: digits(p)["training"].update(batch_size=1), "training.batch_size: Input should be greater than or equal to 2"),
         (
             lambda p: digits(p)["training"]["adversary_eps"].update(drawn=[0.0, 0.0]),
-            "adversary_eps.drawn: must reach above 0, where nothing is attacked, got [0.0, 0.0]",
+            "adversary_eps.drawn: the upper end must be above 0, got [0.0, 0.0]",
         ),
         (
             lambda p: p["methods"]["adp"].update(ensemble=10),

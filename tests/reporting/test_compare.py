@@ -77,10 +77,10 @@ def test_a_difference_counts_only_beyond_what_another_seed_gives(tmp_path: Path)
     table = paired_table(tmp_path / "a", tmp_path / "b")
     rows = table[table["attack"] == "autoattack"].set_index("seed")
     assert (rows["between seeds"] == 30).all()
-    assert [verdict_on(rows.loc[seed]) for seed in (0, 1)] == ["differs", "within what another seed gives"]
+    assert [verdict_on(rows.loc[seed]) for seed in (0, 1)] == ["differs", "within the spread between seeds"]
     unknown = rows.loc[0].copy()
     unknown["between seeds"] = np.nan
-    assert verdict_on(unknown) == "differs on these images; another seed is not known"
+    assert verdict_on(unknown) == "differs on these images; spread between seeds unknown"
     unknown["p"] = 0.06
     assert verdict_on(unknown) == "no difference beyond chance"
 

@@ -13,7 +13,7 @@ from conftest import ROOT
 from pipeline.params.lookups import LOOKUPS
 from pipeline.params.resolve import describe
 from pipeline.params.schema import load_params
-from pipeline.reporting.coverage import Measured, apart, coverage, coverage_markdown, figures
+from pipeline.reporting.coverage import Measured, apart, coverage, coverage_markdown, figures, kinds_table
 from pipeline.reporting.published import PATH, load_published
 from pipeline.reporting.run import run_from
 from pipeline.runtime.sums import write_sums
@@ -129,3 +129,20 @@ def test_the_committed_pages_are_of_the_committed_tables(tmp_path: Path) -> None
     subprocess.run(["git", "checkout-index", "--all", f"--prefix={tmp_path}/"], cwd=ROOT, check=True)
     changed = [path.name for path, text in texts(tmp_path).items() if text != path.read_text(encoding="utf-8")]
     assert not changed, "run python -m stages.coverage, then git add"
+
+
+def test_kinds_of_figures_are_counted_by_hand() -> None:
+    columns = ["dataset", "setting", "key", "attack", "eps", "metric", "measured", "status"]
+    near, far = "reduced_near", "reduced_far"
+    rows = [
+        ("mnist", "white-box", "pcl", "clean", 0.0, "accuracy", 99.0, near),
+        ("mnist", "white-box", "softmax_fs", "pgd", 0.3, "accuracy", 0.0, near),
+        ("mnist", "white-box", "pcl", "pgd", 0.1, "accuracy", 50.0, near),
+        ("mnist", "white-box", "pcl", "pgd", 0.3, "accuracy", 0.0, far),
+        ("mnist", "white-box", "pcl", "cw", 10.0, "accuracy", 0.0, far),
+        ("mnist", "adaptive", "pcl", "pgd", 0.3, "accuracy", 0.0, "reproduced"),
+        ("mnist", "from vgg", "pcl", "pgd", 0.3, "accuracy", 0.0, "different"),
+        ("svhn", "white-box", "pcl", "pgd", 0.03, "accuracy", None, "not_run"),
+    ]
+    lines = [line.split("|")[1:-1] for line in kinds_table(pd.DataFrame(rows, columns=columns)).splitlines()[2:]]
+    assert [tuple(int(cell) for cell in line[1:]) for line in lines] == [(1, 1), (1, 1), (2, 1), (1, 0), (1, 0), (1, 1), (1, 0)]

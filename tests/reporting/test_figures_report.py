@@ -99,7 +99,7 @@ def test_the_spread_over_seeds_widens_the_interval() -> None:
     table = pd.DataFrame([row("hcp", "bim", 50)]).assign(seeds=4, seed_std=2.0)
     cell = findings.cell(of(table, "hcp"), "bim", 0.1)
     assert cell is not None
-    assert (cell.low, cell.high) == pytest.approx((49 - 1.96, 51 + 1.96))  # 1.96 * 2 / sqrt(4)
+    assert (cell.low, cell.high) == pytest.approx((49 - 3.182, 51 + 3.182), abs=1e-3)  # t of 3 degrees of freedom * 2 / sqrt(4)
 
 
 def test_order_holds_fails_or_stays_open() -> None:

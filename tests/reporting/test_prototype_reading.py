@@ -54,8 +54,8 @@ def test_table_and_text(tmp_path: Path) -> None:
     assert table.loc[1, VALUES[5:]].isna().all()
     text = prototypes_markdown(table)
     assert "Robust accuracy by it, under an attack on the distances alone: 0.0 (PCL (SM)) to 10.0 (HCP (SM)) %." in text
-    assert "accepts 50 to 50 % of the clean images, less than 50 % on 0 of 1 models, and none on 0" in text
-    assert "makes 80 to 80 % of the images wrong and accepted" in text
+    assert "accepts 50.0 to 50.0 % of the clean images, less than 50 % on 0 of 1 models." in text
+    assert "makes 80.0 to 80.0 % of the images wrong and accepted" in text
     assert "at most ± 9.8" in text
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| ")]
     assert ["HCP (SM)", "layer5", "97.0", "96.0", "12.0", "40.0", "10.0"] in lines

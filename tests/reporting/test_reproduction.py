@@ -95,7 +95,9 @@ def test_what_no_method_of_the_run_answers_is_left_out() -> None:
 def test_a_start_from_scratch_may_cost_a_point(scratch: float, verdict: str) -> None:
     by_eps = [row("hcp_fs", "bim", scratch), row("hcp", "bim", 40.0), row("softmax_fs", "bim", 40.0)]
     found = asked([row("hcp", "fgsm", 1.0)], by_eps=by_eps)
-    assert found["HCP needs no softmax start: it loses at most a point"].verdict == verdict  # 40 - 1, either interval a point
+    assert (
+        found["HCP needs no softmax pretraining: from scratch it loses at most one point"].verdict == verdict
+    )  # 40 - 1, either interval a point
 
 
 def test_the_margins_are_what_the_paper_s_own_tables_lose() -> None:
@@ -108,7 +110,7 @@ def test_the_margins_are_what_the_paper_s_own_tables_lose() -> None:
         if not white and attack in ("fgsm", "bim", "mim", "pgd")
     ]
     assert most_lost(pcl_published(PUBLISHED, 3)) == pytest.approx(max(lost))
-    claim = f"Images made on another network cost PCL at most {max(lost):.1f} points"
+    claim = f"Transfer attacks from another network cost PCL at most {max(lost):.1f} points"
     for lower, verdict in ((-2.5, "holds"), (2.5, "does not hold")):
         shown = 99.0 - max(lost) - lower
         found = asked([row("pcl_deep", "fgsm", 1.0)], pcl=table_3(row("pcl_deep", "clean", 99.0), row("pcl_deep", "pgd", shown)))
@@ -150,13 +152,13 @@ def test_one_warning_is_a_masked_gradient() -> None:
     found = asked(rows, status)[claim]  # which is no claim of the HCP paper
     assert (found.verdict, found.measured, found.left) == (
         "holds",
-        "no check warns of 1 models<br>other losses on features, checks that warn: HCP: 2",
+        "no check warns for any of 1 models<br>other losses on features, checks that warn: HCP: 2",
         "PCL 3.0",
     )
     found = asked(rows, status.assign(flags=[1, 0]))[claim]
     assert (found.verdict, found.measured) == ("does not hold", "checks that warn: PCL: 1")
     besides = status.assign(group=["Loss on features", "Loss on features + adversarial training"])
-    text = "no check warns of 1 models<br>with adversarial training, checks that warn: HCP: 2"
+    text = "no check warns for any of 1 models<br>with adversarial training, checks that warn: HCP: 2"
     assert asked(rows, besides)[claim].measured == text
 
 

@@ -47,7 +47,7 @@ def test_no_lock_an_empty_one_and_that_of_a_process_that_is_gone_need_nothing(fi
 def test_a_torn_lock_is_named(file: Path) -> None:
     for text in ("", '{"write": {"/a'):
         file.write_text(text)
-        assert str(stale_lock(Path())).endswith("is torn, as a kill can leave it: if no dvc runs here, rm .dvc/tmp/rwlock")
+        assert str(stale_lock(Path())).endswith("is truncated, perhaps by a kill: if no DVC process runs here, rm .dvc/tmp/rwlock")
 
 
 def test_a_lock_whose_process_number_another_process_has_is_named_with_both(file: Path, other: subprocess.Popen[bytes]) -> None:

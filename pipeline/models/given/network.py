@@ -71,10 +71,10 @@ class Given(Network):
         except Exception as error:  # the code is not ours, so it may raise anything
             reason = " ".join(str(error).split())[:200]
             raise ValueError(
-                f"the model fails on images of {shape} ({type(error).__name__}: {reason}); is it made for them?"
+                f"the model fails on images of {shape} ({type(error).__name__}: {reason}); does it expect this shape?"
             ) from None
         if not isinstance(logits, Tensor):
-            raise ValueError(f"the model answers with a {type(logits).__name__}; wrap it so that it returns the logits alone")
+            raise ValueError(f"the model returns a {type(logits).__name__}; wrap it so that it returns only the logits")
         if logits.ndim != 2 or len(logits) != len(x) or logits.shape[1] < 2:
             raise ValueError(f"the model answers {len(x)} images with a tensor {tuple(logits.shape)}, not ({len(x)}, classes)")
         return logits

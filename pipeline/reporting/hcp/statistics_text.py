@@ -23,7 +23,8 @@ BLOCKS = (
 )
 CAUTION = (
     "**Read the p-values as too optimistic.** Blocks that come from the same trained model (its accuracy under four attacks at "
-    "several eps) are strongly correlated, while the Friedman test takes them as independent; the paper's experiments share this."
+    "several eps) are strongly correlated, while the Friedman test takes them as independent; the paper's experiments share this. "
+    "Where all blocks are of one data set and one model a method, the ranks describe, and the p-values test nothing."
 )
 
 
@@ -141,7 +142,8 @@ def statistics_markdown(table: pd.DataFrame, labels: dict[str, str], names: dict
     missing = reason(table, "compare")
     compare = f"Measured, no test: {missing}."
     if not missing:
-        compare = f"Measured: {blocks_note(table, 'compare')}. Pairs that differ: {separated(table, 'compare', names)}."
+        compare = f"Measured: {blocks_note(table, 'compare')}. "
+        compare += f"Pairs that differ at alpha {scalar(table, 'compare', 'alpha'):g}: {separated(table, 'compare', names)}."
     parts = ["## Friedman test and Nemenyi post-hoc", BLOCKS, CAUTION, "### The methods that the paper compares"]
     parts += [compare_part(table, names), compare, paper_part(table, names), "### All methods", *all_part(table, labels)]
     return "\n\n".join(parts) + "\n"

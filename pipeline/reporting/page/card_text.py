@@ -61,7 +61,7 @@ def card_body(verdict: Verdict, line: Line, tables: dict[str, pd.DataFrame]) -> 
         markdown_text(f"{line.group}; {line.status}{f', {line.note}' if line.note else ''}."),
         *filter(None, [besides_text(own["verdict"])]),
     ]
-    parts.append("**What each attack broke.** AutoAttack's parts run in this order on the images that the parts before left.")
+    parts.append("**What each attack broke.** AutoAttack's parts run in this order, each on the images that earlier parts left.")
     parts.append(broken_table(own["broken"]))
     parts.append(f"**Checks for masked gradients**, {line.flags or 'none'} of which {'warn' if line.flags != 1 else 'warns'}.")
     parts.append(masking_table(own["masking"]))

@@ -23,9 +23,9 @@ from pipeline.reporting.verdict.prototypes import prototypes_markdown
 
 OVERVIEW = {
     "overview.png": (
-        "What the strongest l-inf attack of the papers leaves by their own account (on CIFAR-10, where they do not have the data "
-        "set), what the strongest of the same attacks leaves here, and what AutoAttack leaves. A dark line joins what the two "
-        "papers say of one method. Without a diamond: they have no such value, and AutoAttack leaves more than chance."
+        "Published accuracy under the papers' strongest l-inf attack (on CIFAR-10 if they do not use the data set), measured "
+        "accuracy under the strongest of the same attacks, and under AutoAttack. A dark line joins the values that the two papers "
+        "give for one method. Without a diamond: no published value, but above chance under AutoAttack."
     ),
 }
 HCP_FIGURES = {
@@ -52,8 +52,8 @@ PCL_FIGURES = {
 FINDINGS_TEXT = (
     "What the paper claims, against the measured values: *holds* or *does not hold* when the 95 % intervals lie apart, *within "
     f"the 95 % interval* when they overlap, *no interval* where one batch gives one value, *{WEAK}* where an attack with "
-    "knowledge of the prototypes leaves more images right than the usual one: it is the worse attack, and no sign of robustness. "
-    "Bracketed: the interval. It covers the choice of test images and, with several seeds, how much another training run would "
+    "knowledge of the prototypes leaves more images right than the usual one: the attack is weaker, not the model more robust. "
+    "In brackets: the interval. It covers the choice of test images and, with several seeds, how much another training run would "
     "differ; for times it is the range over repeats. Claims without an eps are checked at that of the paper's table, on other data "
     "sets at the eps of `evaluation.table` in params.yaml."
 )
@@ -123,7 +123,7 @@ def card(verdict: Verdict, line: Line, tables: dict[str, pd.DataFrame]) -> Detai
 
 
 def models_section(found: list[Verdict], tables: dict[str, pd.DataFrame]) -> Section:
-    parts: list[str | Details] = ["## Models", "A card a model, in the order of the verdict. Open one to see what breaks it."]
+    parts: list[str | Details] = ["## Models", "One card per model, in the order of the verdict. Open one to see what breaks it."]
     for verdict in found:
         parts += [f"### {verdict.dataset}", *(card(verdict, line, tables) for line in verdict.lines)]
     return Section("models", "Models", parts)
@@ -137,7 +137,7 @@ def made_section(seeds: list[int], params_text: str, times: Path) -> Section:
     parts: list[str | Details] = [
         "## How it was made",
         made_table(seeds),
-        "Times of the stages on this machine when this page was written, of each the last process, without Python's start:",
+        "Run time of the last process of each stage on this machine when this page was written, without Python start-up:",
         times_table(times),
         params,
         "## How to make this page again",

@@ -33,7 +33,7 @@ from pipeline.reporting.findings import (
 from pipeline.reporting.markdown import attack_text
 from pipeline.reporting.outcomes import CW, LINF
 from pipeline.reporting.pcl.cost import RATIO
-from pipeline.reporting.pcl.tables import ADAPTIVE_SETTING, PCL_FAMILY, WHITE_BOX
+from pipeline.reporting.pcl.tables import ADAPTIVE_SETTING, COMPARISONS, PCL_FAMILY, WHITE_BOX
 from pipeline.reporting.tables import printed_strength
 
 LAYERS = ("pcl_5", "pcl_4", "pcl_3", "pcl_2", "pcl_1")  # table 11, deepest first
@@ -183,7 +183,9 @@ def pcl_findings(
         strength = {number: printed_strength(rows, eps) for number, rows in attacks.items()}
         findings += [beats_under_every_attack(attacks[n], dataset, a, b, strength[n], names) for n, a, b in EVERY_ATTACK]
         findings.append(under_cw(inside, dataset, printed_strength(inside, table_c[dataset], (CW,)), names))
-        findings += [finding for claim in CLAIMS for finding in check(claim, own[claim.table], dataset, names)]
+        number = next(number for number in COMPARISONS if number == COMPARISONS[-1] or own[number]["measured"].notna().any())
+        claims = [claim._replace(table=number) if claim.table in COMPARISONS else claim for claim in CLAIMS]
+        findings += [finding for claim in claims for finding in check(claim, own[claim.table], dataset, names)]
         findings += deeper_is_better(own[11], dataset, names)
         findings += adaptive_costs_little(own[4], dataset, drop, names)
         findings += [black_box_above_white_box(own[3], dataset, names), own_images_harm_most(own[13], dataset)]

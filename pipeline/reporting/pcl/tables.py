@@ -52,7 +52,11 @@ TABLES = {
         settings=(ADAPTIVE_SETTING, WHITE_BOX),
     ),
     5: AccuracyTable(
-        "comparison with other defences (CIFAR-10)", COMPARED, ("clean", "fgsm", "bim", "mim", "cw", "pgd"), "method", every=True
+        "comparison with other defences",
+        COMPARED,
+        ("clean", "fgsm", "bim", "mim", "cw", "pgd"),
+        "method",
+        every=True,
     ),
     6: AccuracyTable(
         "comparison with other defences (MNIST)", COMPARED, ("clean", "fgsm", "bim", "mim", "cw", "pgd"), "method", every=True
@@ -90,6 +94,9 @@ TABLES = {
 }
 
 
+COMPARISONS = (5, 6, 7)  # one a data set
+
+
 def pcl_cells(cells: pd.DataFrame, transfer: pd.DataFrame, paper: Paper) -> pd.DataFrame:
     """`load_cells` without the noise, and `load_transfer`, with the column `setting`: adaptive_pgd becomes pgd, adaptive; a source
     is called by its published key, and left out where it has none."""
@@ -113,6 +120,12 @@ def rows_of(number: int, cells: pd.DataFrame, paper: Paper) -> list[str]:
     return own + [method for method in dict.fromkeys(further.get(number, [])) if method not in own]
 
 
+def compared_in(dataset: str, published: pd.DataFrame) -> int:
+    """The table that compares defences on this data set; the first for a set that none has, so that nothing stands there twice."""
+    own = (number for number in COMPARISONS if dataset in set(pcl_published(published, number)["dataset"]))
+    return next(own, COMPARISONS[0])
+
+
 def pcl_table(
     number: int, cells: pd.DataFrame, paper: Paper, published: pd.DataFrame, datasets: dict[str, Dataset]
 ) -> pd.DataFrame:
@@ -121,6 +134,9 @@ def pcl_table(
     chosen = cells["method"].isin(rows_of(number, cells, paper))
     chosen &= cells["attack"].isin(table.attacks) & cells["setting"].isin(table.settings)
     chosen &= at_strengths(cells, printed, datasets, every=table.every)
+    if number in COMPARISONS:
+        own = [dataset for dataset in cells["dataset"].unique() if compared_in(dataset, published) == number]
+        chosen &= cells["dataset"].isin(own)
     measured = accuracy_rows(cells[chosen], KEYS)
     rows = beside_published(measured, printed, paper, order=table.methods, attacks=table.attacks, keys=KEYS)
     rows["_setting"] = rows["setting"].map({name: place for place, name in enumerate(table.settings)})

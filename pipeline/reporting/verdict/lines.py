@@ -151,7 +151,7 @@ def heading(verdict: Verdict) -> str:
 def lead(verdict: Verdict) -> str:
     """What stands above the table."""
     return (
-        f"{verdict.images} test images. Robust: the worst case over all attacks, image by image. Chance, always the same answer: "
+        f"{verdict.images} test images. Robust: the worst case per image over all attacks. Chance (always predicting one class): "
         f"{verdict.chance:.1f} %."
     )
 
@@ -169,12 +169,12 @@ def caption(verdict: Verdict, autoattack: str) -> str:
     )
     return (
         "Accuracy in % with its 95 % interval. Paper's attack: the strongest of FGSM, BIM, MIM and PGD. Adaptive: an attacker "
-        "with knowledge of the defence, and of its prototypes where it has any, and who tries what helps against masked gradients "
-        "where they look so; prototypes mean more attacks of this kind, so compare methods by AutoAttack, the same for all. "
-        f"AutoAttack: {autoattack}, {how}{more}. Robust: right on every image that was tried on the model and "
-        "lies within this eps of the test image, by whatever attack and on whichever model it was made. Flags: checks for masked "
-        'gradients that warn; the card of the model has them. None of them beside "only looked robust" is no contradiction: a '
-        "gradient may be sound, and the papers' attacks too few or too short to follow it."
+        "who knows the defence and its prototypes, if any, and who tries further attacks (such as BPDA, EOT) where gradients look "
+        "masked. Models with prototypes get more adaptive attacks, so compare methods by AutoAttack, the same for all. "
+        f"AutoAttack: {autoattack}, {how}{more}. Robust: right on the test image and on "
+        "every adversarial example within this eps of it, from any attack and any source model. Flags: checks for masked "
+        'gradients that warn; the card of the model has them. "Only looked robust" without a flag is no contradiction: the '
+        "gradient may be correct, and the papers' attacks too weak."
     )
 
 

@@ -90,7 +90,10 @@ def prototypes_markdown(table: pd.DataFrame) -> str:
     for dataset, rows in table.groupby("dataset", sort=False):
         half = 196 * 0.5 / float(rows["images"].iloc[0]) ** 0.5
         parts.append(f"### {dataset}, l-inf eps {rows['eps'].iloc[0]:g}")
-        parts.append(f"In % of {rows['images'].iloc[0]} test images; 95 % interval: at most ± {half:.1f}.")
+        parts.append(
+            f"In % of {rows['images'].iloc[0]} test images, 95 % interval at most ± {half:.1f}; *of the accepted*: in % of fewer "
+            "images, and less certain."
+        )
         parts += ["\n".join(findings(rows)), "**Nearest prototype** (PCL eq. 7)", _shown(rows, NEAREST_HEAD)]
         if len(radii := rows[rows["coverage"].notna()]):
             parts += ["**Membership** (HCP eq. 8-9)", _shown(radii, MEMBERSHIP_HEAD)]
@@ -103,8 +106,8 @@ TEXT = (
     "being the distance of the loss, else the image is rejected; an image is broken when the answer is wrong and accepted. Neither "
     "paper publishes figures for these. An attack on the logits says nothing of such a rule, so each is attacked through the "
     "distances: APGD on cross entropy of -d², on the ratio of the distances and, targeted, on DLR of -d²; membership by APGD that "
-    "lowers what a wrong class lacks to be predicted and accepted. Beside it, what an attacker leaves who climbs softmax's cross "
-    "entropy until the rule is broken. Softmax, robust: as in the verdict."
+    "lowers what a wrong class lacks to be predicted and accepted. `attack on the logits`: maximises the cross entropy of "
+    "softmax until the rule is broken. Softmax, robust: as in the verdict."
 )
 NEAREST_HEAD = {
     "softmax": "softmax, clean",
@@ -140,12 +143,13 @@ def findings(rows: pd.DataFrame) -> list[str]:
     ]
     if len(radii := rows[rows["coverage"].notna()]):
         few, accepted, broken = (radii["coverage"] < FEW).sum(), radii["coverage"], radii["broken"].dropna()
+        none = f", and none on {len(radii) - len(broken)}, where there is nothing to attack" if len(broken) < len(radii) else ""
         lines.append(
-            f"- Membership accepts {accepted.min():.0f} to {accepted.max():.0f} % of the clean images, less than {FEW:.0f} % on "
-            f"{few} of {len(radii)} models, and none on {len(radii) - len(broken)}, where there is nothing to attack."
+            f"- Membership accepts {accepted.min():.1f} to {accepted.max():.1f} % of the clean images, less than {FEW:.0f} % on "
+            f"{few} of {len(radii)} models{none}."
         )
         if len(broken):
-            ends = f"{broken.min():.0f} to {broken.max():.0f} %"
+            ends = f"{broken.min():.1f} to {broken.max():.1f} %"
             lines.append(f"- An attack that aims at being accepted makes {ends} of the images wrong and accepted.")
     return lines
 

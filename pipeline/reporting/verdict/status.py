@@ -28,18 +28,18 @@ COLUMNS = [
 ]
 HOLDS, MASKED, LOOKED, FALLS, UNTRAINED = "holds", "masked gradients", "only looked robust", "does not hold", "does not learn"
 STATUSES = {  # above, by the 95 % interval: chance and the undefended model
-    HOLDS: "above chance and the undefended model in the worst case, and at least half of what the papers' attacks leave",
+    HOLDS: "above chance and the undefended model in the worst case, at least half (as measured) of what the papers' attacks leave",
     MASKED: "what is left would hold, but the gradients look masked: an upper bound that no attack here could lower",
-    LOOKED: "above chance and the undefended model under an attack of the papers; in the worst case not, or less than half stays",
+    LOOKED: "above chance and the undefended model under an attack of the papers; not in the worst case, or less than half remains",
     FALLS: "no better than chance or the undefended model, and no attack of the papers made it look so",
     UNTRAINED: "at chance without any attack, or on validation images under the attack that it was trained with",
 }
 
 NEXT = {  # to try; ADVERSARIAL where the model has been trained on adversarial examples
     HOLDS: "more images and seeds, AutoAttack's standard version where another was run, a larger eps, an attack written for it",
-    MASKED: "find what blocks the gradient and attack around it (straight through, mean over draws), with more queries and images",
-    LOOKED: "do not report the papers' attacks alone; train on adversarial examples besides, and compare with doing just that",
-    FALLS: "train on adversarial examples besides; a smaller eps tells whether it helps at all",
+    MASKED: "find what blocks the gradient and attack around it (BPDA, EOT), with more queries and images",
+    LOOKED: "do not report the papers' attacks alone; add adversarial training, and compare with adversarial training alone",
+    FALLS: "add adversarial training; a smaller eps tells whether it helps at all",
     UNTRAINED: "a longer schedule, a lower learning rate, clipped gradients or a smaller eps in training, before any attack",
 }
 ADVERSARIAL = "train longer, on stronger adversarial examples and at the eps of the verdict; report the worst case"
