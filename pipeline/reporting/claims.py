@@ -18,6 +18,7 @@ from pipeline.reporting.verdict.status import FEATURES_ADVERSARIAL
 
 TABLES = ("verdict", "verdict_status", "pcl", "curves")  # files that the claims are checked on
 FEATURES = ("center", "pcl", "pcl_deep", "hcp", "hcp_fs")  # published keys of the losses on features without an adversary
+FLAGGED = " (flagged)"  # after the label of a model of which a check for masked gradients warns
 VERDICT = "verdict"  # where a row is from: verdict.csv
 WEAKER = "weaker"  # curves.csv, at the eps at which BIM leaves nearest to half of the undefended model's images right
 BLACK_BOX = "from vgg"  # pcl table 3: images made on another network, and clean accuracy on the images of that table
@@ -254,6 +255,8 @@ def answers(
     rows, printed = rows_of(dataset, tables, keys), figures(published)
     status = tables["verdict_status"]
     status = status[status["dataset"] == dataset]
+    flagged = rows["method"].isin(status.loc[status["flags"] > 0, "method"])
+    rows["label"] = rows["label"].mask(flagged, rows["label"] + FLAGGED)
     found = [answer(claim, rows, printed, dataset, source) for claim in claims(published)]
     found.append(unmasked(status, rows))
     return [one for one in found if one.verdict != MISSING]
