@@ -45,8 +45,9 @@ def reproduction_markdown(published: pd.DataFrame, runs: Sequence[Measured], res
         "lines of PCL tables 3 and 4 have the images of those tables.",
         "*holds*: the 95 % interval of the difference lies on the claimed side of the points that the claim allows, in every pair "
         "(in the last line: no check warns); *does not hold*: on the other side in one or more; *not told apart*: on both sides in "
-        "some; *attack too weak to tell*: the attack that knows more leaves more. Pairs at chance under both attacks are left "
-        "out. *(flagged)*: a check for masked gradients warns of that model, so its accuracy is an upper bound. Beside a paper's table: in how many of its own comparisons it is so.",
+        "some; *attack too weak to tell*: the attack that knows more leaves more. Pairs at chance under both attacks are left out. "
+        "*(flagged)*: a check for masked gradients warns of that model, so its accuracy is an upper bound. Beside a paper's table: "
+        "in how many of its own comparisons it is so.",
         "Intervals are of the choice of test images alone, and cautious, since all methods have the same images. One seed was "
         "trained: two seeds of one method have differed by up to 5.6 points on digits ([docs/faq.md](docs/faq.md)), so "
         "a smaller difference may be chance of training.",

@@ -24,7 +24,8 @@ LEGENDS = {
     4: (
         "Adaptive: the attack climbs the joint loss, CE + prototype loss, with knowledge of the prototypes. `usual`: the same "
         "attack on CE alone. What counts is what the stronger of the two leaves, so none is bold. "
-        f"`{WEAK}`: the adaptive attack leaves more images right than the usual one, by the interval of the difference. This is no robustness, since "
+        f"`{WEAK}`: the adaptive attack leaves more images right than the usual one, by the interval of the difference. This is no "
+        "robustness, since "
         "nobody has to use that knowledge: the joint loss is the worse objective, as when the prototype term "
         "outweighs the cross entropy. Such a cell does not tell what knowing the prototypes is worth."
     ),
@@ -44,8 +45,8 @@ LEGENDS = {
     13: (
         "Lines: the model that the images were made on; columns: the model that they are shown to. White-box underlined. The "
         "authors' own model is taken to be the one trained on PGD images: its value on images from VGG-19 is table 3's black-box "
-        "value of that model and of no other; its white-box value is in no other table, and nearest to that model's. Attacks go on to "
-        "their last step here, as images for transfer need, elsewhere they stop at the first that the model gets wrong."
+        "value of that model and of no other; its white-box value is in no other table, and nearest to that model's. Attacks go on "
+        "to their last step here, as images for transfer need; elsewhere they stop at the first that the model gets wrong."
     ),
 }
 NOT_RUN = {"yu": "neither code nor the exact objective of [45] could be found"}
