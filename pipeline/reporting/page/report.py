@@ -50,11 +50,11 @@ PCL_FIGURES = {
     "pcl_figure7.png": "PCL figure 7: accuracy against eps; at eps 0 that of clean images.",
 }
 FINDINGS_TEXT = (
-    "What the paper claims, against the measured values: *holds* or *does not hold* when the 95 % intervals lie apart, *within "
-    f"the 95 % interval* when they overlap, *no interval* where one batch gives one value, *{WEAK}* where an attack with "
-    "knowledge of the prototypes leaves more images right than the usual one: the attack is weaker, not the model more robust. "
-    "In brackets: the interval. It covers the choice of test images and, with several seeds, how much another training run would "
-    "differ; for times it is the range over repeats. Claims without an eps are checked at that of the paper's table, on other data "
+    "What the paper claims, against the measured values: *holds* or *does not hold* when the 95 % interval of the difference lies "
+    f"on one side of the claim, *{OPEN}* when it lies on both, *no interval* where one batch gives one value, *{WEAK}* where an "
+    "attack with knowledge of the prototypes leaves more images right than the usual one: the attack is weaker, not the model more "
+    "robust. In brackets: the interval of a value. It covers the choice of test images and, with several seeds, that of the seeds; "
+    "for times it is the range over repeats. Claims without an eps are checked at that of the paper's table, on other data "
     "sets at the eps of `evaluation.table` in params.yaml."
 )
 
