@@ -3,7 +3,7 @@ PYTHON ?= python3
 PORT ?= 5000
 JOBS ?= 2
 FOLDER := $(if $(PROFILE),profiles/$(PROFILE),.)
-ifeq ($(wildcard $(FOLDER)/params.yaml),)
+ifeq ($(wildcard $(FOLDER)),)
 $(error PROFILE must be one of $(notdir $(wildcard profiles/*)), got $(PROFILE))
 endif
 BIN := .venv/bin
