@@ -113,7 +113,7 @@ def test_images_made_on_other_models_are_counted_among_those_of_the_verdict(tmp_
 @pytest.mark.parametrize(
     ("status", "group", "said"),
     [
-        (LOOKED, "Loss on features", "train on adversarial examples"),
+        (LOOKED, "Loss on features", "add adversarial training"),
         (LOOKED, "Loss on features + adversarial training", "train longer"),
         (FALLS, "Adversarial training", "train longer"),
         (HOLDS, "Adversarial training", "more images and seeds"),
