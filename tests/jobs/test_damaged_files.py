@@ -125,7 +125,7 @@ def test_the_training_state_of_other_params_is_refused(tmp_path: Path) -> None:
     trained(tmp_path, 2, kill_after=1)
     state = load_state(tmp_path / "last.pt")
     save_state(tmp_path / "last.pt", {**state, "params": {"seed": 1}})
-    with pytest.raises(ValueError, match=r"last\.pt is of a training with other params; delete it"):
+    with pytest.raises(ValueError, match=r"last\.pt is from a training run with other params; delete it"):
         trained(tmp_path, 2)
 
 

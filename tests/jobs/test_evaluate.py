@@ -137,7 +137,7 @@ def test_work_is_kept_by_all_that_it_follows_from(
 
 def test_what_cannot_have_been_meant_stops_unless_forced(trained: nn.Module, digits: Digits, params: str) -> None:
     ended = nn.Sequential(trained, nn.Softmax(1))
-    with pytest.raises(ValueError, match=r"answers with probabilities.*remove the final softmax.*force=True"):
+    with pytest.raises(ValueError, match=r"returns probabilities.*remove the final softmax.*force=True"):
         judge(ended, digits, params)
     assert "outputs" in {finding.name for finding in judge(ended, digits, params, force=True, count=2).findings}
 

@@ -107,7 +107,7 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "class count": (["--options", "classes=7", "--weights", "plain.pt"], "2 of another shape: 3.weight 10x256 in the file"),
     "class count, no weights": (["--options", "classes=7", "NOWEIGHTS"], "the model has 7 classes, the data 10: build it with 10"),
     "normalised": (["--weights", "normalised.pt"], "normalised by.*give it --mean .* --std"),
-    "probabilities": (["--options", "softmax=true"], "answers with probabilities.*remove the final softmax"),
+    "probabilities": (["--options", "softmax=true"], "returns probabilities.*remove the final softmax"),
     "a folder": (["--weights", "."], r"\. is a folder, name a file of weights: cut\.pt, names\.pt"),
     "cut off": (["--weights", "cut.pt"], r"cut\.pt is cut off, damaged.*fetch it again"),
     "names": (["--weights", "names.pt"], r"2 missing: 0\.weight, 0\.bias; 2 unexpected: body\.0\.weight"),
