@@ -152,7 +152,7 @@ Change = Callable[[nn.Module], object]
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ("nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.Softmax(1))", "answers with probabilities"),
+        ("nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.Softmax(1))", "returns probabilities"),
         ("nn.Sequential(nn.Flatten(), nn.Linear(64, 11))", "11 classes, digits has 10"),
         ("nn.Sequential(nn.Flatten(), nn.Linear(65, 10))", "fails on images of 1x8x8"),
         ("3", "returned int, not a torch.nn.Module"),
