@@ -139,7 +139,8 @@ def read_item(kind: type[Item], *path: str) -> Item:
     """data/items/<path>.yaml. Raises ParamsError where there is none, or it is not as stage items wrote it."""
     file = item_file(*path)
     if not file.is_file():
-        known = ", ".join(sorted(other.stem for other in file.parent.glob("*.yaml"))) or "none"
+        beside = {other.stem for other in file.parent.glob("*.yaml")} or {folder.name for folder in FOLDER.glob("*/")}
+        known = ", ".join(sorted(beside)) or "none"
         raise ParamsError(f"{file} does not exist: choose from {known}; `dvc repro items` writes those of params.yaml")
     try:
         text = read_whole(file, FOLDER)

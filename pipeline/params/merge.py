@@ -169,7 +169,7 @@ def _with_base(entries: Tree, name: str, group: str, way: tuple[str, ...]) -> An
     if base not in known:
         raise ParamsError(f"{group}.{name}.base: unknown {base!r}, choose from {', '.join(sorted({*known} - {name}))}")
     if base in way:
-        raise ParamsError(f"{group}.{name}.base: circular,{' -> '.join([*way, base])}")
+        raise ParamsError(f"{group}.{name}.base: circular, {' -> '.join([*way, base])}")
     inherited = {key: value for key, value in _with_base(entries, base, group, way).items() if key not in OWN}
     return merge(inherited, {key: value for key, value in entry.items() if key != "base"})
 

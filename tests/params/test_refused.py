@@ -54,7 +54,10 @@ def data_set(name: str) -> Edit:
 @pytest.mark.parametrize(
     ("edit", "said"),
     [
-        *((attack(name), f"attacks.{name}: this name is reserved") for name in ("adaptive_pgd", "noise_mine", "autoattack_x", "dlr")),
+        *(
+            (attack(name), f"attacks.{name}: this name is reserved")
+            for name in ("adaptive_pgd", "noise_mine", "autoattack_x", "dlr")
+        ),
         (
             lambda p: p["attacks"].update(fgsm=p["attacks"]["pgd"]),
             "attacks.fgsm: must be the attack fgsm, whose row stands beside the papers', got 'pgd'",
