@@ -156,7 +156,7 @@ def weaker_rows(curves: pd.DataFrame) -> pd.DataFrame:
     return curves[is_close(curves["eps"], eps)]
 
 
-def compared(claim: Claim, rows: pd.DataFrame) -> list[tuple[pd.Series, pd.Series]]:
+def measured_pairs(claim: Claim, rows: pd.DataFrame) -> list[tuple[pd.Series, pd.Series]]:
     """The rows of each pair that were measured: at every eps that both have, or, of different attacks, the two that there are. Left
     out where an attack that knows more has nothing more to take: both are at chance."""
     found = []
@@ -177,7 +177,8 @@ def answer(claim: Claim, rows: pd.DataFrame, printed: pd.DataFrame, dataset: str
     """rows: `rows_of` one data set; printed: `figures`; source: the network of BLACK_BOX here."""
     judge, verdicts, agreeing = adaptive_verdict if claim.informed else order, [], 0
     by_attack: dict[str, list[str]] = {}
-    for pair in compared(claim, rows):
+    pairs = measured_pairs(claim, rows)
+    for pair in pairs:
         above, below = map(value_of, pair)
         verdicts.append(judge(above, below, claim.margin))
         agreeing += above.measured > below.measured - claim.margin
@@ -186,13 +187,13 @@ def answer(claim: Claim, rows: pd.DataFrame, printed: pd.DataFrame, dataset: str
             if (text := value_text(row["label"], value_of(row))) not in texts:
                 texts.append(text)
     measured = "<br>".join(f"{attack}: {', '.join(found)}" for attack, found in by_attack.items())
-    used = dict.fromkeys(row["key"] for pair in compared(claim, rows) for row in pair)
+    used = dict.fromkeys(row["key"] for pair in pairs for row in pair)
     count = count_text(verdicts, agreeing) if len(verdicts) > 1 else ""
     return Answer(claim.text, source_text(claim, printed, dataset), combined(verdicts), count, measured, left_text(used, rows))
 
 
 def count_text(verdicts: Sequence[str], agreeing: int) -> str:
-    """agreeing: how many differ in the claimed direction, by whatever."""
+    """agreeing: how many differ in the claimed direction, by however little."""
     counts = {
         name: verdicts.count(verdict)
         for name, verdict in (("the other way round", FAILS), ("too weak", WEAK))
