@@ -90,6 +90,14 @@ def test_the_divergence_is_the_mean_of_p_log_p_over_q_and_its_gradient_that_of_d
     assert torch.autograd.gradcheck(divergence, (clean, attacked))  # of both
 
 
+def test_the_divergence_of_bf16_logits_is_that_of_their_values() -> None:
+    """Under autocast logits are bf16, and its softmax has two or three digits."""
+    clean = torch.tensor([[4.0, 1.0, -2.0]], dtype=torch.bfloat16)
+    attacked = torch.tensor([[3.75, 1.25, -2.0]], dtype=torch.bfloat16)
+    expected = divergence(clean.double(), attacked.double())
+    torch.testing.assert_close(divergence(clean, attacked), expected.float(), rtol=1e-4, atol=0)
+
+
 def test_trades_is_the_mean_cross_entropy_of_the_clean_half_and_beta_times_the_mean_divergence(
     digits: tuple[Tensor, Tensor],
 ) -> None:
