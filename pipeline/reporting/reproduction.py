@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 
 import pandas as pd
 
@@ -24,10 +25,16 @@ ATTACKS: dict[str, Pick] = {  # columns: their row in verdict.csv
     "AutoAttack": partial(row_of, attack=AUTOATTACK),
     "robust": partial(row_of, attack=ROBUST),
 }
+CW_COLUMNS = {  # of cw_steps.csv
+    **{"dataset": "data set", "method": "method", "c": "c", "images": "images"},
+    **{"accuracy_run": "run's steps", "accuracy_paper": "paper's steps"},
+    **{"only_run": "only the run's break", "only_paper": "only the paper's break"},
+}
 
 
-def reproduction_markdown(published: pd.DataFrame, runs: Sequence[Measured], rest: Needs) -> str:
-    """runs: those that have no tables are passed over; rest: as in `coverage_markdown`."""
+def reproduction_markdown(published: pd.DataFrame, runs: Sequence[Measured], rest: Needs, benchmarks: Path) -> str:
+    """runs: those that have no tables are passed over; rest: as in `coverage_markdown`; benchmarks: their results,
+    a folder a machine."""
     have, table = [run for run in runs if run.tables.is_dir()], coverage(published, runs)
     parts = [
         "# Reproduction",
@@ -60,6 +67,10 @@ def reproduction_markdown(published: pd.DataFrame, runs: Sequence[Measured], res
         "its images, and under BIM at the smaller eps of the claims above. **Bold** where the 95 % interval of the difference "
         "lies on one side of 0.",
         *(part for run in have for dataset in run.run.datasets for part in _changes(run, dataset)),
+        "## What the settings of a measurement do",
+        "Settings that the papers leave open or that are not theirs here, on the same models.",
+        *_noise(have),
+        *_cw_steps(sorted(benchmarks.glob("*/cw_steps.csv"))),
         "## How far each table is from the published one",
         *_differences(table),
         *_not_run(table, rest),
@@ -129,6 +140,37 @@ def _changes(made: Measured, dataset: str) -> list[str]:
         smaller = one_change([weaker[weaker["method"] == name] for name in (other, method)], under_bim)
         lines.append({"from": first, "to": second, "what differs": text, **smaller, **one_change(own)})
     return [f"### {dataset} ({made.name})", markdown_table(pd.DataFrame(lines))] if lines else []
+
+
+def _noise(runs: Sequence[Measured]) -> list[str]:
+    """hcp table 3 by stop rule, and where each method stands by it."""
+    lines = []
+    for made in runs:
+        table = labels_in_markdown(read_table(made.tables / "hcp.csv"))
+        for dataset, own in table[table["stop"].notna()].groupby("dataset", sort=False):
+            by_rule = own.pivot_table(index="label", columns="stop", values="measured", sort=False)
+            cells = by_rule.map("{:.4f}".format) + by_rule.rank(ascending=False, method="min").map(", rank {:.0f}".format)
+            lines.append(cells.add_prefix("stop: ").rename_axis("method").reset_index().assign(**{"data set": dataset}))
+    if not lines:
+        return []
+    text = (
+        "Mean squared perturbation that an attack without a bound needs (HCP table 3), the largest of a run first in rank. "
+        "`sample`: until the image is misclassified; `batch`: until all of its batch (`noise.batch_size`) is, as in the authors' "
+        "code."
+    )
+    rows = pd.concat(lines).fillna("-")
+    return ["### Where the noise measurement stops", text, markdown_table(rows[["data set", *rows.columns.drop("data set")]])]
+
+
+def _cw_steps(paths: Sequence[Path]) -> list[str]:
+    if not paths:
+        return []
+    text = (
+        "The run's steps and the 1000 of 0.01 that the PCL paper has, on the same models and images (`benchmarks/cw_steps.py`): "
+        "accuracy in % that each leaves, and how many images one of them breaks and the other does not."
+    )
+    rows = pd.concat([pd.read_csv(path) for path in paths])
+    return ["### Steps of C&W", text, markdown_table(rows[[*CW_COLUMNS]].rename(columns=CW_COLUMNS))]
 
 
 def _read(made: Measured) -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
