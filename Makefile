@@ -20,14 +20,14 @@ help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
 
 # Alone, dvc repro does all of it, one stage after the other. Here items that do not need each other run side by side, JOBS of them,
-# those that have changed; each job has four dvc processes or so a line, since one takes seconds to start and the last should not
-# have many items to itself. One that fails stops only what needs it. The closing dvc repro does what is left, tries that one again,
+# those that have changed. The items of a line are split over about 4 x JOBS dvc processes: with fewer, one would have many items at
+# the end; with more, starting them would take longer. One that fails stops only what needs it. The closing dvc repro does what is left, tries that one again,
 # and fails with it.
 repro: repository $(INSTALLED)  ## install what is missing, then everything: data, training, attacks, tables, report (JOBS at a time)
 	@cd $(FOLDER) && PYTHONPATH=$(abspath $(dir $(firstword $(MAKEFILE_LIST)))) python -m stages.locks
 	@if [ "$(JOBS)" -le 1 ]; then $(DVC) repro items && exec $(GROUP) $(DVC) repro --keep-going; elif ! $(DVC) status -q; then \
 		exec $(GROUP) $(MAKE) --no-print-directory -f $(firstword $(MAKEFILE_LIST)) side-by-side; fi
-	@echo "The report is $(FOLDER)/metrics/report.html; make ui compares the runs."
+	@echo "The report is $(FOLDER)/metrics/report.html; make ui$(if $(PROFILE), PROFILE=$(PROFILE)) compares the runs."
 
 repository:
 	@git rev-parse --is-inside-work-tree >/dev/null 2>&1 || { echo "This folder is not a git repository, which DVC needs: get it \

@@ -42,17 +42,18 @@ def reproduction_markdown(published: pd.DataFrame, runs: Sequence[Measured], res
         "[metrics/coverage.md](metrics/coverage.md) counts what is reproduced, and defines the tolerance.",
         "## What was run",
         markdown_table(pd.DataFrame([line for run in have for line in _run_lines(run, published)])),
-        "Transfer attacks use images made on the source network (PCL tables 3 and 13); a full-size VGG-19 has width 64. Epochs, as "
-        "params.yaml names them: pretrain, of the softmax model that most methods start from; train, on clean images; mixed, each "
-        "image clean and attacked; attacked, attacked images alone.",
+        "PCL table 3 uses images made on the source network, table 13 also images of two defended models; a full-size VGG-19 has "
+        "width 64. Epochs, as params.yaml names them: pretrain, of the softmax model that most methods start from; mixed, of "
+        "methods that see each image clean and attacked; attacked, of those that see attacked images alone; train, of all others, "
+        "and of these too where the run names no other number.",
         "## What the papers claim",
         "Checked at the eps of the verdict and on its images, where no eps is named; PCL + AT against Madry at the eps of PCL's "
         "tables on the sets that they have. Losses on features alone are compared at the eps, of those measured, at which BIM "
         "leaves nearest to half of the undefended model's images right: at that of the verdict nothing is left to compare. The "
         "lines of PCL tables 3 and 4 have the images of those tables.",
-        "*holds*: the 95 % interval of the difference lies on the claimed side of the points that the claim allows, in every pair "
-        "(in the last line: no check warns); *does not hold*: on the other side in one or more; *not told apart*: on both sides in "
-        "some; *attack too weak to tell*: the attack that knows more leaves more. Pairs at chance under both attacks are left out. "
+        "*holds*: in every pair the 95 % interval of the difference, plus the points that the claim allows, is above 0 (in the "
+        "last line: no check warns); *does not hold*: in one or more it is below 0; *not told apart*: in some it contains 0; "
+        "*attack too weak to tell*: the attack that knows the prototypes leaves more. There, pairs at chance are left out. "
         "*(flagged)*: a check for masked gradients warns of that model, so its accuracy is an upper bound. Beside a paper's table: "
         "in how many of its own comparisons it is so.",
         "Intervals are of the choice of test images alone, and cautious, since all methods have the same images. One seed was "
@@ -247,6 +248,7 @@ def _not_run(table: pd.DataFrame, rest: Needs) -> list[str]:
             )
     text = (
         "Not run: tables with nothing measured on the paper's data set. `make repro PROFILE=hcp` and `make repro PROFILE=pcl` "
-        "do it, in the GPU-hours of [metrics/coverage.md](metrics/coverage.md): one seed, all tables of the data set together."
+        "do it, in the GPU-hours of [metrics/coverage.md](metrics/coverage.md): one seed, all tables of the data set together. "
+        "What the papers print of Yu et al. is not run."
     )
     return [text, markdown_table(pd.DataFrame(lines))] if lines else []
