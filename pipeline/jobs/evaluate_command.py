@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import yaml
 
-from pipeline.jobs.evaluate import IMAGES, Evaluation, Settings, judged, on_device
+from pipeline.jobs.evaluate import IMAGES, Evaluation, Settings, check_settings, judged, on_device, told
 from pipeline.jobs.given import load_given
 from pipeline.jobs.given_data import read_images
 from pipeline.jobs.threat import threat_of
+from pipeline.params.loader import Loader
 from pipeline.runtime.device import set_up_device
 from pipeline.runtime.distributed import is_main
 from pipeline.runtime.files import atomic_path
@@ -34,7 +35,7 @@ GROUPS: dict[str, dict[str, dict[str, Any]]] = {
         "--std": {"nargs": "+", "type": float, "help": "the same"},
         "--features": {"metavar": "LAYERS", "default": "", "help": "comma-separated submodules whose outputs the attacks on "
                        "features use"},
-        "--name": {"help": "what the report calls it; default: made from --model or --weights"},
+        "--name": {"help": "what the report calls it; default: made from --model and --weights"},
     },
     "data": {
         "--data": {"required": True, "help": "a data set of params.yaml (digits, cifar10, ...), a source, an .npz with images "
@@ -78,13 +79,12 @@ def evaluate_command(args: argparse.Namespace, report: Callable[[Path], str]) ->
     in one line for whatever is wrong with model, weights, data or settings."""
     threat = threat_of(args.norm, args.eps, args.autoattack, args.params)
     count = None if args.images == "all" else _whole(args.images, "--images")
-    _whole(str(args.batch_size), "--batch-size")
-    if args.threads < 0:
-        raise ValueError(f"--threads must be 0 or more, got {args.threads}")
+    settings = Settings(threat, count, args.seed, args.precision, args.batch_size, args.force)
+    check_settings(settings, args.device, args.threads)
     device = set_up_device(args.device, args.threads)
     data = read_images(args.data, _options(args.data_options, "--data-options"), threat.params)
     if count is not None and count > len(data.test.images):
-        count = None
+        settings = settings._replace(images=None)
     classes = len(data.classes) if data.classes is not None else int(data.test.labels.max()) + 1
     loaded = load_given(
         args.model,
@@ -101,7 +101,7 @@ def evaluate_command(args: argparse.Namespace, report: Callable[[Path], str]) ->
         args.out or Path("judged", _plain("-".join([name, Path(args.data).stem, f"{args.norm}-{threat.eps:.4g}", *_other(args)])))
     )
     loaded = loaded._replace(about={"name": name, "data": args.data, "data_options": args.data_options, **loaded.about})
-    settings = Settings(threat, count, args.seed, args.precision, args.batch_size, args.force)
+    _check_place(out, loaded.about | told(settings, settings.images or len(data.test.images)))
     print(f"{name} on {args.data}; what is done is kept in {out}", flush=True)
     found = judged(loaded, data, settings, device, out / ".unfinished")
     return _finish(out, found, report, tracking=not args.no_tracking) if is_main() else ""
@@ -143,6 +143,17 @@ def write(out: Path, found: Evaluation) -> None:
         path.write_text(json.dumps(content, indent=2, default=str) + "\n")
 
 
+def _check_place(out: Path, about: dict[str, Any]) -> None:
+    """Raises ValueError where `out` has the verdict on something else."""
+    try:
+        there = json.loads((out / "checks.json").read_text())["about"]
+    except (OSError, ValueError, KeyError, TypeError):  # none, or no whole one
+        return
+    wanted = json.loads(json.dumps(about, default=str))
+    if differs := [name for name, value in wanted.items() if name in there and there[name] != value]:
+        raise ValueError(f"{out} has the verdict on another {' and '.join(differs)}: name another --out or --name, or remove it")
+
+
 def _other(args: argparse.Namespace) -> list[str]:
     """What is not as usual, so that two verdicts on a model do not take each other's place."""
     told = {"autoattack": args.autoattack, "images": f"{args.images}-images", "seed": f"seed-{args.seed}"}
@@ -151,15 +162,15 @@ def _other(args: argparse.Namespace) -> list[str]:
 
 
 def _options(pairs: Sequence[str], flag: str) -> dict[str, Any]:
-    """NAME=VALUE, values as in YAML: numbers, true, null, lists."""
+    """NAME=VALUE, values as in params.yaml: numbers, also 8/255, true, null, lists."""
     found: dict[str, Any] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name.isidentifier():
             raise ValueError(f"{flag}: options are written NAME=VALUE, got {pair!r}")
         try:
-            found[name] = yaml.safe_load(value)
-        except yaml.YAMLError:
+            found[name] = yaml.load(value, Loader)  # a safe one
+        except (yaml.YAMLError, ValueError, ZeroDivisionError):
             raise ValueError(f"{flag}: {pair!r} has no value that YAML can read") from None
     return found
 
@@ -171,10 +182,10 @@ def _whole(text: str, flag: str) -> int:
 
 
 def _name(model: str | None, weights: str | None) -> str:
-    """resnet18 for torchvision.models:resnet18; the last folders of a model file of ours."""
-    if model is not None:
-        return model.rpartition(":")[2]
-    return "-".join(Path(str(weights)).with_suffix("").parts[-2:])
+    """resnet18-best for torchvision.models:resnet18 with best.pt; the last folders of a model file of ours."""
+    if model is None:
+        return "-".join(Path(str(weights)).with_suffix("").parts[-2:])
+    return "-".join([model.rpartition(":")[2], *([Path(weights).name.partition(".")[0]] if weights else [])])
 
 
 def _plain(text: str) -> str:
