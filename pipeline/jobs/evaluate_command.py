@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,8 @@ GROUPS: dict[str, dict[str, dict[str, Any]]] = {
         "--force": {"action": "store_true", "help": "continue although the checks say that model or images are not as intended"},
     },
     "run": {
-        "--out": {"metavar": "FOLDER", "help": "default: judged/NAME-DATA-NORM-EPS, with what else is not as usual"},
+        "--out": {"metavar": "FOLDER", "help": "default: judged/NAME-DATA-NORM-EPS, with what else is not as usual, "
+                  "and a number where that has another verdict"},
         "--device": {"default": "auto", "choices": ["auto", "cpu", "cuda"]},
         "--precision": {"default": "fp32", "choices": ["fp32", "bf16"], "help": "of attacks; what they break is checked in fp32"},
         "--threads": {"type": int, "default": 0, "help": "on the CPU; 0: as many as there are cores"},
@@ -78,12 +80,12 @@ def evaluate_command(args: argparse.Namespace, report: Callable[[Path], str]) ->
     `report` makes of these. Returns what `report` says. Killed, it goes on after the last attack that was done. Raises ValueError
     in one line for whatever is wrong with model, weights, data or settings."""
     threat = threat_of(args.norm, args.eps, args.autoattack, args.params)
-    count = None if args.images == "all" else _whole(args.images, "--images")
-    settings = Settings(threat, count, args.seed, args.precision, args.batch_size, args.force)
+    images = None if args.images == "all" else _whole(args.images, "--images")
+    settings = Settings(threat, images, args.seed, args.precision, args.batch_size, args.force)
     check_settings(settings, args.device, args.threads)
     device = set_up_device(args.device, args.threads)
     data = read_images(args.data, _options(args.data_options, "--data-options"), threat.params)
-    if count is not None and count > len(data.test.images):
+    if images is not None and images > len(data.test.images):
         settings = settings._replace(images=None)
     classes = len(data.classes) if data.classes is not None else int(data.test.labels.max()) + 1
     loaded = load_given(
@@ -97,11 +99,12 @@ def evaluate_command(args: argparse.Namespace, report: Callable[[Path], str]) ->
         features=[name for name in args.features.split(",") if name],
     )
     name = args.name or _name(args.model, args.weights)
-    out = Path(
-        args.out or Path("judged", _plain("-".join([name, Path(args.data).stem, f"{args.norm}-{threat.eps:.4g}", *_other(args)])))
-    )
     loaded = loaded._replace(about={"name": name, "data": args.data, "data_options": args.data_options, **loaded.about})
-    _check_place(out, loaded.about | told(settings, settings.images or len(data.test.images)))
+    about = loaded.about | told(settings, settings.images or len(data.test.images))
+    usual = _plain("-".join([name, Path(args.data).stem, f"{args.norm}-{threat.eps:.4g}", *_other(args)]))
+    out = Path(args.out) if args.out else _free_place(Path("judged", usual), about)
+    if differs := _differs(out, about):
+        raise ValueError(f"{out} has the verdict on another {' and '.join(differs)}: name another --out, or remove it")
     print(f"{name} on {args.data}; what is done is kept in {out}", flush=True)
     found = judged(loaded, data, settings, device, out / ".unfinished")
     return _finish(out, found, report, tracking=not args.no_tracking) if is_main() else ""
@@ -143,15 +146,20 @@ def write(out: Path, found: Evaluation) -> None:
         path.write_text(json.dumps(content, indent=2, default=str) + "\n")
 
 
-def _check_place(out: Path, about: dict[str, Any]) -> None:
-    """Raises ValueError where `out` has the verdict on something else."""
+def _free_place(usual: Path, about: dict[str, Any]) -> Path:
+    """`usual`, or with a number behind where that has the verdict on something else."""
+    others = (usual.with_name(f"{usual.name}-{number}") for number in count(2))
+    return next(place for place in chain([usual], others) if not _differs(place, about))
+
+
+def _differs(place: Path, about: dict[str, Any]) -> list[str]:
+    """In what the verdict that is there is on something else."""
     try:
-        there = json.loads((out / "checks.json").read_text())["about"]
+        there = json.loads((place / "checks.json").read_text())["about"]
     except (OSError, ValueError, KeyError, TypeError):  # none, or no whole one
-        return
+        return []
     wanted = json.loads(json.dumps(about, default=str))
-    if differs := [name for name, value in wanted.items() if name in there and there[name] != value]:
-        raise ValueError(f"{out} has the verdict on another {' and '.join(differs)}: name another --out or --name, or remove it")
+    return [name for name, value in wanted.items() if name in there and there[name] != value]
 
 
 def _other(args: argparse.Namespace) -> list[str]:
