@@ -20,14 +20,14 @@ help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
 
 # Alone, dvc repro does all of it, one stage after the other. Here items that do not need each other run side by side, JOBS of them,
-# those that have changed; each job has four dvc processes or so a line, since one takes seconds to start and the last should not
-# have many items to itself. One that fails stops only what needs it. The closing dvc repro does what is left, tries that one again,
+# those that have changed. The items of a line are split over about 4 x JOBS dvc processes: with fewer, one would have many items at
+# the end; with more, starting them would take longer. One that fails stops only what needs it. The closing dvc repro does what is left, tries that one again,
 # and fails with it.
 repro: repository $(INSTALLED)  ## install what is missing, then everything: data, training, attacks, tables, report (JOBS at a time)
-	@cd $(FOLDER) && PYTHONPATH=$(abspath $(dir $(firstword $(MAKEFILE_LIST)))) python -m stages.locks
+	@cd $(FOLDER) && PYTHONPATH="$(abspath $(dir $(firstword $(MAKEFILE_LIST))))" python -m stages.locks
 	@if [ "$(JOBS)" -le 1 ]; then $(DVC) repro items && exec $(GROUP) $(DVC) repro --keep-going; elif ! $(DVC) status -q; then \
 		exec $(GROUP) $(MAKE) --no-print-directory -f $(firstword $(MAKEFILE_LIST)) side-by-side; fi
-	@echo "The report is $(FOLDER)/metrics/report.html; make ui compares the runs."
+	@echo "The report is $(FOLDER)/metrics/report.html; make ui$(if $(PROFILE), PROFILE=$(PROFILE)) compares the runs."
 
 repository:
 	@git rev-parse --is-inside-work-tree >/dev/null 2>&1 || { echo "This folder is not a git repository, which DVC needs: get it \
@@ -50,16 +50,16 @@ DVC = dvc --cd $(FOLDER)
 GROUP = python $(dir $(firstword $(MAKEFILE_LIST)))stages/group.py
 
 plan: $(INSTALLED)  ## what a run would take, before it is run: items, hours, disk, memory (CHANGED=1: what has changed alone)
-	@cd $(FOLDER) && PYTHONPATH=$(CURDIR) python -m stages.plan --jobs $(JOBS) $(if $(CHANGED),--changed)
+	@cd $(FOLDER) && PYTHONPATH="$(CURDIR)" python -m stages.plan --jobs $(JOBS) $(if $(CHANGED),--changed)
 
 show: $(INSTALLED)  ## METHOD=name: a method with all that it builds on, and where each value is written
-	@cd $(FOLDER) && PYTHONPATH=$(CURDIR) python -m stages.show $(METHOD)
+	@cd $(FOLDER) && PYTHONPATH="$(CURDIR)" python -m stages.show $(METHOD)
 
 compare: $(INSTALLED)  ## workspace, HEAD, experiments by what differs (REVS="v1 main": these; RUNS="a b": two folders, by image)
-	@cd $(FOLDER) && PYTHONPATH=$(CURDIR) python -m stages.compare $(REVS) $(if $(RUNS),--runs $(RUNS))
+	@cd $(FOLDER) && PYTHONPATH="$(CURDIR)" python -m stages.compare $(REVS) $(if $(RUNS),--runs $(RUNS))
 
 verify: $(INSTALLED)  ## whether the results here and in DVC's cache are those that the run has made, read to the last bit
-	@cd $(FOLDER) && PYTHONPATH=$(CURDIR) python -m stages.verify
+	@cd $(FOLDER) && PYTHONPATH="$(CURDIR)" python -m stages.verify
 
 test: $(INSTALLED)  ## the tests, JOBS files at a time (SLOW=1: those that take minutes too)
 	python -m pytest -n $(JOBS) --dist loadfile $(if $(SLOW),--slow)
@@ -78,10 +78,10 @@ mutants: $(INSTALLED)  ## do the tests notice a wrong line? metrics/mutants.md
 	python -m benchmarks.mutants --jobs $(JOBS)
 
 ui: $(INSTALLED)  ## MLflow's comparison of all models, on http://127.0.0.1:$(PORT)
-	@cd $(FOLDER) && PYTHONPATH=$(CURDIR) python -m stages.ui $(PORT)
+	@cd $(FOLDER) && PYTHONPATH="$(CURDIR)" python -m stages.ui $(PORT)
 
 sync: $(INSTALLED)  ## record in MLflow what it does not have yet
-	@cd $(FOLDER) && PYTHONPATH=$(CURDIR) python -m stages.sync
+	@cd $(FOLDER) && PYTHONPATH="$(CURDIR)" python -m stages.sync
 
 lock: $(INSTALLED)  ## pin the newest versions that pyproject.toml allows
 	pip install -q uv

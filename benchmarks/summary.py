@@ -15,7 +15,7 @@ from benchmarks.subjects import STEP_LIMITS
 from pipeline.reporting.drawing import save
 from pipeline.runtime.files import atomic_path
 
-ORDER = ["steps", "training", "attacks", "memory", "floor", "repro", "items", "autoattack", "precision", "defences"]
+ORDER = ["steps", "training", "attacks", "memory", "floor", "repro", "items", "autoattack", "precision", "cw_steps", "defences"]
 
 
 def found_in(folder: Path) -> dict[str, Any]:

@@ -27,8 +27,12 @@ def main() -> None:
             print(paired_text(*chosen.runs, everything=chosen.all, style=style))
         else:
             import dvc.api
+            from dvc.exceptions import DvcException
 
-            rows = dvc.api.exp_show(revs=chosen.revisions or None)
+            try:
+                rows = dvc.api.exp_show(revs=chosen.revisions or None)
+            except DvcException as error:
+                raise ValueError(str(error)) from None
             print(revisions_text(rows, list(merged()), width=width, style=style))
 
 

@@ -32,7 +32,7 @@ def texts(root: Path) -> dict[Path, str]:
     rest, many = ({paper: needs(params[f"profiles/{paper}/params.yaml"], speeds, n) for paper in papers} for n in (1, SEEDS))
     return {
         root / "metrics/coverage.md": coverage_markdown(published, runs, rest, many, machine.name),
-        root / "REPRODUCTION.md": reproduction_markdown(published, runs, rest),
+        root / "REPRODUCTION.md": reproduction_markdown(published, runs, rest, root / "metrics/benchmarks"),
     }
 
 

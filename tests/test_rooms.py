@@ -56,6 +56,7 @@ def test_params_reach_the_work_as_values() -> None:
                     "choices.py",
                     "code.py",
                     "dataset.py",
+                    "loader.py",
                     "measured.py",
                     "schema.py",
                     "sizes.py",

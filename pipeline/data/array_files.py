@@ -14,6 +14,9 @@ from pipeline.data.lfs import refuse_pointers
 NAMES = {"images": ("images", "test_images", "x", "x_test", "X"), "labels": ("labels", "test_labels", "y", "y_test")}
 
 
+ROUNDING = 1e-4  # of resizing, or of a normalisation that was undone
+
+
 class Part(NamedTuple):
     """images: (N, C, H, W), uint8 or float32 in [0, 1]; labels: (N,) int64."""
 
@@ -46,15 +49,16 @@ def read_arrays(path: str | Path) -> Arrays:
     train = None
     if {"train_images", "train_labels"} <= set(content):
         train = checked_part(content["train_images"], content["train_labels"], f"{path}, train")
-    classes = [str(name) for name in content["classes"]] if "classes" in content else None
+    check_shapes(test, train, f"{path}, train")
+    classes = [str(name) for name in np.atleast_1d(content["classes"])] if "classes" in content else None
     if classes is not None:
         check_names(str(path), classes)
     return Arrays(test, train, classes)
 
 
 def checked_part(images: NDArray[Any], labels: NDArray[Any], what: str) -> Part:
-    """images: (N, C, H, W), (N, H, W, C) or (N, H, W) with 1 or 3 channels, uint8 or float in [0, 1]. Raises ValueError for another
-    shape or range, in one line that names `what`."""
+    """images: (N, C, H, W), (N, H, W, C) or (N, H, W) with 1 or 3 channels, uint8 or float in [0, 1]; what lies outside by rounding
+    is clipped. Raises ValueError for another shape or range, in one line that names `what`."""
     if images.ndim == 3:
         images = images[:, None]
     if images.ndim == 4 and images.shape[1] not in (1, 3) and images.shape[3] in (1, 3):
@@ -67,11 +71,22 @@ def checked_part(images: NDArray[Any], labels: NDArray[Any], what: str) -> Part:
     if images.dtype != np.uint8:
         images = images.astype(np.float32)
         low, high = float(images.min()), float(images.max())
-        if not (low >= 0 and high <= 1):
-            advice = (
-                "divide them by 255"
-                if low >= 0 and high <= 255
-                else "undo their normalisation and give it as mean and std of the model"
-            )
-            raise ValueError(f"{what}: images must be pixels in [0, 1] or uint8, got {low:.3g} to {high:.3g}; {advice}")
+        if not (low >= -ROUNDING and high <= 1 + ROUNDING):
+            found = f"{what}: images must be pixels in [0, 1] or uint8, got {low:.6g} to {high:.6g}"
+            raise ValueError(f"{found}{_advice(low, high)}")
+        images = images.clip(0, 1)
     return Part(np.ascontiguousarray(images), labels.astype(np.int64))
+
+
+def _advice(low: float, high: float) -> str:
+    if not np.isfinite([low, high]).all():
+        return "; leave out those with numbers that are not finite"
+    if low < 0:
+        return "; undo their normalisation and give it as mean and std of the model"
+    return next((f"; divide them by {most}" for most in (255, 65535) if 2 < high <= most), "")
+
+
+def check_shapes(test: Part, train: Part | None, what: str) -> None:
+    """Raises ValueError where `train` has images of another shape."""
+    if train is not None and train.images.shape[1:] != test.images.shape[1:]:
+        raise ValueError(f"{what}: images are {train.images.shape[1:]} (C, H, W), those to judge on {test.images.shape[1:]}")

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from pipeline.data.array_files import Arrays, checked_part
+from pipeline.data.array_files import Arrays, check_shapes, checked_part
 from pipeline.data.splits import stratified_order
 from pipeline.evaluation.beforehand import SOME, Finding, look
 from pipeline.evaluation.centres import class_means
@@ -28,6 +28,7 @@ from pipeline.runtime.distributed import check_same
 
 ON_TRAIN = 500  # training images that class means are taken over, besides the first one of each class
 CODE = ("attacks", "evaluation", "jobs", "models", "losses")  # rooms that a verdict follows from
+DEVICES, PRECISIONS = ("auto", "cpu", "cuda"), ("fp32", "bf16")
 IMAGES = 1000  # that are attacked, unless another number is given
 
 
@@ -82,16 +83,40 @@ def evaluate(
     which the first `count` are taken; eps: also as "8/255"; mean, std: where the model expects normalised images; features: names
     of submodules for the attacks on features; train: images and labels for the class means that these go by. Raises ValueError in
     one line where the model or the images cannot be what was meant, unless `force` is set."""
-    where = set_up_device(device, threads)
     threat = threat_of(norm, eps, autoattack, params)
     settings = Settings(threat, count, seed, precision, batch_size, force)
+    check_settings(settings, device, threads)
+    where = set_up_device(device, threads)
     test = checked_part(*_arrays(images, labels), "images")
     known = None if train is None else checked_part(*_arrays(*train), "train")
+    check_shapes(test, known, "train")
     x = on_device(test.images[:2], where)
     about = {"model": f"{type(model).__module__}.{type(model).__qualname__}"}
-    loaded = wrapped(copy.deepcopy(model), x, mean, std, features, about, [], None)
+    loaded = wrapped(_copied(model), x, mean, std, features, about, [], None)
     with tempfile.TemporaryDirectory() as folder:
         return judged(loaded, Arrays(test, known, None), settings, where, Path(folder))
+
+
+def check_settings(settings: Settings, device: str, threads: int) -> None:
+    """Raises ValueError in one line for what is out of range."""
+    for name, text, allowed in (("device", device, DEVICES), ("precision", settings.precision, PRECISIONS)):
+        if text not in allowed:
+            raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {text!r}")
+    numbers = {"batch_size": (settings.batch_size, 1), "threads": (threads, 0), "seed": (settings.seed, 0)}
+    numbers |= {} if settings.images is None else {"count": (settings.images, 1)}
+    for name, (value, least) in numbers.items():
+        if not isinstance(value, int) or not least <= value < 2**32:
+            raise ValueError(f"{name} must be a whole number from {least} on, below 2^32, got {value!r}")
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    try:
+        with torch.no_grad():  # what TorchScript copies are then leaves, as attacks need them
+            return copy.deepcopy(model)
+    except RuntimeError:  # weight_norm's weight, or an output that the model keeps
+        raise ValueError(
+            "the model cannot be copied, since it holds tensors of its last forward: call it once under torch.no_grad() before"
+        ) from None
 
 
 def judged(loaded: Loaded, data: Arrays, settings: Settings, device: torch.device, unfinished: Path) -> Evaluation:
@@ -184,22 +209,26 @@ def on_device(images: np.ndarray, device: torch.device) -> Tensor:
 
 
 def _arrays(images: Tensor | np.ndarray, labels: Tensor | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if isinstance(images, Tensor) and images.dtype == torch.bfloat16:  # which NumPy lacks
+        images = images.float()
     found = [value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value) for value in (images, labels)]
     return found[0], found[1]
+
+
+def told(settings: Settings, images: int) -> dict[str, Any]:
+    """What a reader calls the verdict by."""
+    threat = settings.threat
+    named = {"norm": threat.norm, "eps": threat.eps, "images": images, "autoattack": threat.autoattack}
+    return {**named, "seed": settings.seed, "precision": settings.precision}
 
 
 def _about(settings: Settings, device: torch.device, images: int) -> dict[str, Any]:
     threat = settings.threat
     return {
-        "norm": threat.norm,
-        "eps": threat.eps,
-        "images": images,
-        "autoattack": threat.autoattack,
+        **told(settings, images),
         "parts": {part: choice.model_dump() for part, choice in threat.params.autoattack[threat.autoattack].items()},
         "adaptive": threat.params.verdict.adaptive.model_dump(),
-        "seed": settings.seed,
         "device": device.type,
-        "precision": settings.precision,
         "batch_size": settings.batch_size,
         "threads": torch.get_num_threads(),
     }

@@ -8,16 +8,18 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 
-from pipeline.jobs.evaluate import IMAGES, Evaluation, Settings, judged, on_device
+from pipeline.jobs.evaluate import IMAGES, Evaluation, Settings, check_settings, judged, on_device, told
 from pipeline.jobs.given import load_given
 from pipeline.jobs.given_data import read_images
 from pipeline.jobs.threat import threat_of
+from pipeline.params.loader import Loader
 from pipeline.runtime.device import set_up_device
 from pipeline.runtime.distributed import is_main
 from pipeline.runtime.files import atomic_path
@@ -34,7 +36,7 @@ GROUPS: dict[str, dict[str, dict[str, Any]]] = {
         "--std": {"nargs": "+", "type": float, "help": "the same"},
         "--features": {"metavar": "LAYERS", "default": "", "help": "comma-separated submodules whose outputs the attacks on "
                        "features use"},
-        "--name": {"help": "what the report calls it; default: made from --model or --weights"},
+        "--name": {"help": "what the report calls it; default: made from --model and --weights"},
     },
     "data": {
         "--data": {"required": True, "help": "a data set of params.yaml (digits, cifar10, ...), a source, an .npz with images "
@@ -51,7 +53,8 @@ GROUPS: dict[str, dict[str, dict[str, Any]]] = {
         "--force": {"action": "store_true", "help": "continue although the checks say that model or images are not as intended"},
     },
     "run": {
-        "--out": {"metavar": "FOLDER", "help": "default: judged/NAME-DATA-NORM-EPS, with what else is not as usual"},
+        "--out": {"metavar": "FOLDER", "help": "default: judged/NAME-DATA-NORM-EPS, with what else is not as usual, "
+                  "and a number where that has another verdict"},
         "--device": {"default": "auto", "choices": ["auto", "cpu", "cuda"]},
         "--precision": {"default": "fp32", "choices": ["fp32", "bf16"], "help": "of attacks; what they break is checked in fp32"},
         "--threads": {"type": int, "default": 0, "help": "on the CPU; 0: as many as there are cores"},
@@ -77,14 +80,13 @@ def evaluate_command(args: argparse.Namespace, report: Callable[[Path], str]) ->
     `report` makes of these. Returns what `report` says. Killed, it goes on after the last attack that was done. Raises ValueError
     in one line for whatever is wrong with model, weights, data or settings."""
     threat = threat_of(args.norm, args.eps, args.autoattack, args.params)
-    count = None if args.images == "all" else _whole(args.images, "--images")
-    _whole(str(args.batch_size), "--batch-size")
-    if args.threads < 0:
-        raise ValueError(f"--threads must be 0 or more, got {args.threads}")
+    images = None if args.images == "all" else _whole(args.images, "--images")
+    settings = Settings(threat, images, args.seed, args.precision, args.batch_size, args.force)
+    check_settings(settings, args.device, args.threads)
     device = set_up_device(args.device, args.threads)
     data = read_images(args.data, _options(args.data_options, "--data-options"), threat.params)
-    if count is not None and count > len(data.test.images):
-        count = None
+    if images is not None and images > len(data.test.images):
+        settings = settings._replace(images=None)
     classes = len(data.classes) if data.classes is not None else int(data.test.labels.max()) + 1
     loaded = load_given(
         args.model,
@@ -97,11 +99,12 @@ def evaluate_command(args: argparse.Namespace, report: Callable[[Path], str]) ->
         features=[name for name in args.features.split(",") if name],
     )
     name = args.name or _name(args.model, args.weights)
-    out = Path(
-        args.out or Path("judged", _plain("-".join([name, Path(args.data).stem, f"{args.norm}-{threat.eps:.4g}", *_other(args)])))
-    )
     loaded = loaded._replace(about={"name": name, "data": args.data, "data_options": args.data_options, **loaded.about})
-    settings = Settings(threat, count, args.seed, args.precision, args.batch_size, args.force)
+    about = loaded.about | told(settings, settings.images or len(data.test.images))
+    usual = _plain("-".join([name, Path(args.data).stem, f"{args.norm}-{threat.eps:.4g}", *_other(args)]))
+    out = Path(args.out) if args.out else _free_place(Path("judged", usual), about)
+    if differs := _differs(out, about):
+        raise ValueError(f"{out} has the verdict on another {' and '.join(differs)}: name another --out, or remove it")
     print(f"{name} on {args.data}; what is done is kept in {out}", flush=True)
     found = judged(loaded, data, settings, device, out / ".unfinished")
     return _finish(out, found, report, tracking=not args.no_tracking) if is_main() else ""
@@ -143,6 +146,22 @@ def write(out: Path, found: Evaluation) -> None:
         path.write_text(json.dumps(content, indent=2, default=str) + "\n")
 
 
+def _free_place(usual: Path, about: dict[str, Any]) -> Path:
+    """`usual`, or with a number behind where that has the verdict on something else."""
+    others = (usual.with_name(f"{usual.name}-{number}") for number in count(2))
+    return next(place for place in chain([usual], others) if not _differs(place, about))
+
+
+def _differs(place: Path, about: dict[str, Any]) -> list[str]:
+    """In what the verdict that is there is on something else."""
+    try:
+        there = json.loads((place / "checks.json").read_text())["about"]
+    except (OSError, ValueError, KeyError, TypeError):  # none, or no whole one
+        return []
+    wanted = json.loads(json.dumps(about, default=str))
+    return [name for name, value in wanted.items() if name in there and there[name] != value]
+
+
 def _other(args: argparse.Namespace) -> list[str]:
     """What is not as usual, so that two verdicts on a model do not take each other's place."""
     told = {"autoattack": args.autoattack, "images": f"{args.images}-images", "seed": f"seed-{args.seed}"}
@@ -151,15 +170,15 @@ def _other(args: argparse.Namespace) -> list[str]:
 
 
 def _options(pairs: Sequence[str], flag: str) -> dict[str, Any]:
-    """NAME=VALUE, values as in YAML: numbers, true, null, lists."""
+    """NAME=VALUE, values as in params.yaml: numbers, also 8/255, true, null, lists."""
     found: dict[str, Any] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name.isidentifier():
             raise ValueError(f"{flag}: options are written NAME=VALUE, got {pair!r}")
         try:
-            found[name] = yaml.safe_load(value)
-        except yaml.YAMLError:
+            found[name] = yaml.load(value, Loader)  # a safe one
+        except (yaml.YAMLError, ValueError, ZeroDivisionError):
             raise ValueError(f"{flag}: {pair!r} has no value that YAML can read") from None
     return found
 
@@ -171,10 +190,10 @@ def _whole(text: str, flag: str) -> int:
 
 
 def _name(model: str | None, weights: str | None) -> str:
-    """resnet18 for torchvision.models:resnet18; the last folders of a model file of ours."""
-    if model is not None:
-        return model.rpartition(":")[2]
-    return "-".join(Path(str(weights)).with_suffix("").parts[-2:])
+    """resnet18-best for torchvision.models:resnet18 with best.pt; the last folders of a model file of ours."""
+    if model is None:
+        return "-".join(Path(str(weights)).with_suffix("").parts[-2:])
+    return "-".join([model.rpartition(":")[2], *([Path(weights).name.partition(".")[0]] if weights else [])])
 
 
 def _plain(text: str) -> str:

@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pipeline.data.lfs import refuse_pointers
 from pipeline.jobs.trained import load_model
 from pipeline.models.given.build import NORMALISATION, build, source_file
 from pipeline.models.given.network import Given
@@ -43,6 +45,8 @@ def load_given(
 ) -> Loaded:
     """model: as `build` takes it, or None for a model file of ours, which says itself what it is; x: some images (B, C, H, W), on
     the device; classes: of the data. Raises ValueError in one line."""
+    if weights is not None:
+        refuse_pointers([Path(weights)])
     content = None if weights is None else read_weights(weights)
     about: dict[str, Any] = {"model": model, "options": dict(options), "weights": None if weights is None else str(weights)}
     if weights is not None:
@@ -62,10 +66,11 @@ def load_given(
     notes = [f"Weights: {weights}."] if weights is not None else ["No weights were given: those that the model is built with."]
     if weights is not None:
         try:
-            found, wrapper = find_weights(content)
+            found, wrapper, others = find_weights(content)
         except ValueError as error:
             raise ValueError(f"{weights}: {error}") from None
         notes += [f"The weights stand under {wrapper} in the file."] if wrapper else []
+        notes += [f"The file has other weights, which were not used: {', '.join(others)}."] if others else []
         notes += [f"Names of weights: {note}." for note in put_weights(built, found, weights)]
     if mean is None and std is None and model in NORMALISATION:
         mean, std = NORMALISATION[model]
@@ -84,11 +89,12 @@ def wrapped(
     criterion: Criterion | None,
 ) -> Loaded:
     """As a Network; one of ours is taken as it is, unless a normalisation or layers are given."""
+    mean, std = (None if values is None else [float(value) for value in np.atleast_1d(values)] for values in (mean, std))
     none = criterion or Criterion({}, {}, "none", cross_entropy=1.0, input_gradient=0.0, trades=0.0)
     training = model.training
     if (mean is None) != (std is None):
         raise ValueError("mean and std go together: give both or neither")
-    about |= {"mean": mean and list(mean), "std": std and list(std), "features": list(features)}
+    about |= {"mean": mean, "std": std, "features": list(features)}
     kinds = {tensor.dtype for tensor in model.state_dict().values() if tensor.is_floating_point()}
     if kinds - {torch.float32}:
         notes.append(f"Weights in {', '.join(sorted(str(kind).removeprefix('torch.') for kind in kinds))} were taken to float32.")
@@ -96,10 +102,10 @@ def wrapped(
     if mean is not None and std is not None:
         channels = x.shape[1]
         if len(mean) not in (1, channels) or len(std) not in (1, channels) or min(std) <= 0:
-            raise ValueError(f"mean and std need 1 or {channels} numbers, std above 0, got {list(mean)} and {list(std)}")
+            raise ValueError(f"mean and std need 1 or {channels} numbers, std above 0, got {mean} and {std}")
     elif isinstance(model, Network) and not features:
         return Loaded(model.to(x.device).eval(), none, hasattr(model, "normalize"), training, notes, about)
-    shown = [None if values is None else torch.tensor(list(values)) for values in (mean, std)]
+    shown = [None if values is None else torch.tensor(values) for values in (mean, std)]
     network = Given(model, x, mean=shown[0], std=shown[1], layers=features)
     normalised = mean is not None or isinstance(model, Network)
     return Loaded(network, none, normalised, training, notes, about)

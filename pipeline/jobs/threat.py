@@ -55,7 +55,7 @@ def eps_of(eps: float | str) -> float:
     """0.03, "0.03" or "8/255"."""
     try:
         value = float(Fraction(eps.replace(" ", ""))) if isinstance(eps, str) else float(eps)
-    except (ValueError, ZeroDivisionError):
+    except (ValueError, ZeroDivisionError, OverflowError):
         raise ValueError(f"eps must be a number above 0, as 0.03 or 8/255, got {eps!r}") from None
     if not (0 < value < math.inf):
         raise ValueError(f"eps must be a number above 0, as 0.03 or 8/255, got {eps!r}")

@@ -1,4 +1,4 @@
-"""Prototype conformity loss (Mustafa et al., TPAMI 2020), eq. 5."""
+"""Prototype conformity loss (Mustafa et al., TPAMI 2021), eq. 5."""
 
 from typing import Annotated
 

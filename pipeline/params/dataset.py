@@ -64,7 +64,9 @@ class Linf(Strict):
     """Of the l-inf attacks."""
 
     eps: Annotated[list[Strength], Field(min_length=1), Once]
-    sweep: Annotated[list[Strength], Once] = Field(description="further eps, in pcl figure 7 only")
+    sweep: Annotated[list[Strength], Once] = Field(
+        description="further eps where `measure` has sweep: pcl figure 7, curves.csv, the check larger eps"
+    )
 
 
 class L2(Strict):

@@ -31,7 +31,9 @@ class Adaptive(Strict):
 class FollowUp(Strict):
     """What is tried where a check for masked gradients warns."""
 
-    queries: Annotated[int, Field(ge=2)] = Field(description="of each gradient-free attack, more than AutoAttack's Square has")
+    queries: Annotated[int, Field(ge=2)] = Field(
+        description="of each gradient-free attack; should be above those of Square in `autoattack`"
+    )
     draws: PositiveInt = Field(description="forward passes that an attack averages over if the model is stochastic (EOT)")
     steps: PositiveInt = Field(description="along a gradient")
 

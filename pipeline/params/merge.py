@@ -15,6 +15,7 @@ import yaml
 from pydantic import ValidationError
 
 from pipeline.params.choices import problems_of
+from pipeline.params.loader import Loader
 from pipeline.params.values import Strict, Tracking
 
 OWN = ("base", "label", "published")  # of a method itself, not of those that build on it
@@ -34,23 +35,8 @@ class Leaf(NamedTuple):
 
 
 Tree = dict[str, Any]  # nested; what is no Tree is a Leaf
-DIGITS = r"(\d+\.?\d*|\.\d+)"
 KINDS = ("!fraction", *(f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "seq", "map")))
 LARGEST = 2**53  # of whole numbers: a float holds them all
-
-
-class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # the first needs libyaml
-    """With numbers as DVC writes them (1e-05, which YAML 1.1 takes for text), and fractions such as 8/255."""
-
-
-def _fraction(loader: Loader, node: yaml.ScalarNode) -> float:
-    over, under = node.value.split("/")
-    return float(over) / float(under)
-
-
-Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(rf"[-+]?{DIGITS}[eE][-+]?\d+$"), list("-+.0123456789"))
-Loader.add_implicit_resolver("!fraction", re.compile(rf"[-+]?{DIGITS} ?/ ?{DIGITS}$"), list("-+.0123456789"))
-Loader.add_constructor("!fraction", _fraction)
 
 
 def merged(path: str | Path = "params.yaml") -> Tree:

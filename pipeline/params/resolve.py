@@ -187,7 +187,7 @@ def _given_files(given: GivenModel, path: str, dataset: str, seeds: Iterable[int
         raise ParamsError(f"{path}.model: {given.model} is in {place}, whose changes would not count; put it into {GIVEN}")
     named = {file for file in (source_file(given.model), *(given.weights_file(dataset, seed) for seed in seeds)) if file}
     for file in named:
-        if not Path(file).resolve().is_relative_to(GIVEN.resolve()):
+        if ".." in Path(file).parts or not Path(file).absolute().is_relative_to(GIVEN.absolute()):  # a link may lead elsewhere
             raise ParamsError(f"{path}: {file} must be in {GIVEN}, whose files count as dependencies of the run")
         if not Path(file).is_file():
             raise ParamsError(f"{path}: there is no file {file}")

@@ -79,10 +79,14 @@ def paired_table(first: Path, second: Path) -> pd.DataFrame:
 
 def _paired(name: Path, *files: Path) -> list[tuple[Any, ...]]:
     dataset, method, seed = name.parts[-4:-1]
-    runs = [read_rows(file, ["image", "label", "attack", "correct"]).set_index("image") for file in files]
+    runs = [read_rows(file, ["image", "label", "attack", "eps", "correct"]).set_index("image") for file in files]
     lines = []
     for attack in ATTACKS:
         one, other = (rows[rows["attack"] == attack].sort_index() for rows in runs)
+        eps = [rows["eps"].max() for rows in (one, other)]
+        if eps[0] != eps[1]:
+            found = [f"{attack} at eps {value:g}" if pd.notna(value) else f"no {attack}" for value in eps]
+            raise ValueError(f"{files[0]} has {found[0]}, {files[1]} {found[1]}: run both with the same `evaluation.headline`")
         if not one["label"].equals(other["label"]):
             raise ValueError(f"{files[0]} and {files[1]} are of different test images, which cannot be compared one by one")
         only = int((one["correct"] & ~other["correct"]).sum()), int((~one["correct"] & other["correct"]).sum())

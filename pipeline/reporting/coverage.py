@@ -160,7 +160,8 @@ def coverage_markdown(published: pd.DataFrame, runs: Sequence[Measured], rest: N
         "## What the rest takes",
         "`make repro PROFILE=hcp` and `make repro PROFILE=pcl`: work as `make plan` counts it, at the speed of training on one GPU "
         f"in `metrics/benchmarks/{machine}`. A gradient at the image counts as two thirds of a training step, a forward as a "
-        "third, a network that was not timed (VGG-19) as the slowest. One seed, all methods and attacks of the profile.",
+        "third, a network that was not timed (VGG-19) as the slowest. That speed is of bf16; attacks in fp32 may take longer. "
+        "One seed, all methods and attacks of the profile.",
         rest_table(rest),
         f"Both papers with {SEEDS} seeds on many GPUs, one item per GPU. No schedule is faster than the work shared evenly, or "
         "than the critical path; one that never idles a GPU while an item is ready takes at most their sum. "

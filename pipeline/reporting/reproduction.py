@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 
 import pandas as pd
 
@@ -24,10 +25,16 @@ ATTACKS: dict[str, Pick] = {  # columns: their row in verdict.csv
     "AutoAttack": partial(row_of, attack=AUTOATTACK),
     "robust": partial(row_of, attack=ROBUST),
 }
+CW_COLUMNS = {  # of cw_steps.csv
+    **{"dataset": "data set", "method": "method", "c": "c", "images": "images"},
+    **{"accuracy_run": "run's steps", "accuracy_paper": "paper's steps"},
+    **{"only_run": "only the run's break", "only_paper": "only the paper's break"},
+}
 
 
-def reproduction_markdown(published: pd.DataFrame, runs: Sequence[Measured], rest: Needs) -> str:
-    """runs: those that have no tables are passed over; rest: as in `coverage_markdown`."""
+def reproduction_markdown(published: pd.DataFrame, runs: Sequence[Measured], rest: Needs, benchmarks: Path) -> str:
+    """runs: those that have no tables are passed over; rest: as in `coverage_markdown`; benchmarks: their results,
+    a folder a machine."""
     have, table = [run for run in runs if run.tables.is_dir()], coverage(published, runs)
     parts = [
         "# Reproduction",
@@ -35,17 +42,18 @@ def reproduction_markdown(published: pd.DataFrame, runs: Sequence[Measured], res
         "[metrics/coverage.md](metrics/coverage.md) counts what is reproduced, and defines the tolerance.",
         "## What was run",
         markdown_table(pd.DataFrame([line for run in have for line in _run_lines(run, published)])),
-        "Transfer attacks use images made on the source network (PCL tables 3 and 13); a full-size VGG-19 has width 64. Epochs, as "
-        "params.yaml names them: pretrain, of the softmax model that most methods start from; train, on clean images; mixed, each "
-        "image clean and attacked; attacked, attacked images alone.",
+        "PCL table 3 uses images made on the source network, table 13 also images of two defended models; a full-size VGG-19 has "
+        "width 64. Epochs, as params.yaml names them: pretrain, of the softmax model that most methods start from; mixed, of "
+        "methods that see each image clean and attacked; attacked, of those that see attacked images alone; train, of all others, "
+        "and of these too where the run names no other number.",
         "## What the papers claim",
         "Checked at the eps of the verdict and on its images, where no eps is named; PCL + AT against Madry at the eps of PCL's "
         "tables on the sets that they have. Losses on features alone are compared at the eps, of those measured, at which BIM "
         "leaves nearest to half of the undefended model's images right: at that of the verdict nothing is left to compare. The "
         "lines of PCL tables 3 and 4 have the images of those tables.",
-        "*holds*: the 95 % interval of the difference lies on the claimed side of the points that the claim allows, in every pair "
-        "(in the last line: no check warns); *does not hold*: on the other side in one or more; *not told apart*: on both sides in "
-        "some; *attack too weak to tell*: the attack that knows more leaves more. Pairs at chance under both attacks are left out. "
+        "*holds*: in every pair the 95 % interval of the difference, plus the points that the claim allows, is above 0 (in the "
+        "last line: no check warns); *does not hold*: in one or more it is below 0; *not told apart*: in some it contains 0; "
+        "*attack too weak to tell*: the attack that knows the prototypes leaves more. There, pairs at chance are left out. "
         "*(flagged)*: a check for masked gradients warns of that model, so its accuracy is an upper bound. Beside a paper's table: "
         "in how many of its own comparisons it is so.",
         "Intervals are of the choice of test images alone, and cautious, since all methods have the same images. One seed was "
@@ -60,6 +68,10 @@ def reproduction_markdown(published: pd.DataFrame, runs: Sequence[Measured], res
         "its images, and under BIM at the smaller eps of the claims above. **Bold** where the 95 % interval of the difference "
         "lies on one side of 0.",
         *(part for run in have for dataset in run.run.datasets for part in _changes(run, dataset)),
+        "## What the settings of a measurement do",
+        "Settings that the papers leave open or that are not theirs here, on the same models.",
+        *_noise(have),
+        *_cw_steps(sorted(benchmarks.glob("*/cw_steps.csv"))),
         "## How far each table is from the published one",
         *_differences(table),
         *_not_run(table, rest),
@@ -129,6 +141,37 @@ def _changes(made: Measured, dataset: str) -> list[str]:
         smaller = one_change([weaker[weaker["method"] == name] for name in (other, method)], under_bim)
         lines.append({"from": first, "to": second, "what differs": text, **smaller, **one_change(own)})
     return [f"### {dataset} ({made.name})", markdown_table(pd.DataFrame(lines))] if lines else []
+
+
+def _noise(runs: Sequence[Measured]) -> list[str]:
+    """hcp table 3 by stop rule, and where each method stands by it."""
+    lines = []
+    for made in runs:
+        table = labels_in_markdown(read_table(made.tables / "hcp.csv"))
+        for dataset, own in table[table["stop"].notna()].groupby("dataset", sort=False):
+            by_rule = own.pivot_table(index="label", columns="stop", values="measured", sort=False)
+            cells = by_rule.map("{:.4f}".format) + by_rule.rank(ascending=False, method="min").map(", rank {:.0f}".format)
+            lines.append(cells.add_prefix("stop: ").rename_axis("method").reset_index().assign(**{"data set": dataset}))
+    if not lines:
+        return []
+    text = (
+        "Mean squared perturbation that an attack without a bound needs (HCP table 3), the largest of a run first in rank. "
+        "`sample`: until the image is misclassified; `batch`: until all of its batch (`noise.batch_size`) is, as in the authors' "
+        "code."
+    )
+    rows = pd.concat(lines).fillna("-")
+    return ["### Where the noise measurement stops", text, markdown_table(rows[["data set", *rows.columns.drop("data set")]])]
+
+
+def _cw_steps(paths: Sequence[Path]) -> list[str]:
+    if not paths:
+        return []
+    text = (
+        "The run's steps and the 1000 of 0.01 that the PCL paper has, on the same models and images (`benchmarks/cw_steps.py`): "
+        "accuracy in % that each leaves, and how many images one of them breaks and the other does not."
+    )
+    rows = pd.concat([pd.read_csv(path) for path in paths])
+    return ["### Steps of C&W", text, markdown_table(rows[[*CW_COLUMNS]].rename(columns=CW_COLUMNS))]
 
 
 def _read(made: Measured) -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
@@ -205,6 +248,7 @@ def _not_run(table: pd.DataFrame, rest: Needs) -> list[str]:
             )
     text = (
         "Not run: tables with nothing measured on the paper's data set. `make repro PROFILE=hcp` and `make repro PROFILE=pcl` "
-        "do it, in the GPU-hours of [metrics/coverage.md](metrics/coverage.md): one seed, all tables of the data set together."
+        "do it, in the GPU-hours of [metrics/coverage.md](metrics/coverage.md): one seed, all tables of the data set together. "
+        "What the papers print of Yu et al. is not run."
     )
     return [text, markdown_table(pd.DataFrame(lines))] if lines else []

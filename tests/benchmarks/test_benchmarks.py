@@ -15,7 +15,21 @@ from conftest import ROOT
 from torch import Tensor, nn
 from torch.optim import SGD
 
-from benchmarks import attacks, autoattack, defences, measure, peers, plain, precision, repro, steps, subjects, summary, training
+from benchmarks import (
+    attacks,
+    autoattack,
+    cw_steps,
+    defences,
+    measure,
+    peers,
+    plain,
+    precision,
+    repro,
+    steps,
+    subjects,
+    summary,
+    training,
+)
 from benchmarks.results import Report, Target, fill_sizes, write
 from pipeline.data.batches import to_float, training_batches
 from pipeline.data.image_set import ImageSet, Splits
@@ -434,6 +448,23 @@ def test_precisions_are_compared_over_seeds() -> None:
     assert not targets[0].met
     assert targets[1].value == 1.5
     assert not targets[1].met
+
+
+def test_two_runs_of_an_attack_are_compared_image_by_image() -> None:
+    """Of five images the first was misclassified before, the second and third are broken by both, the fourth by one."""
+    run = pd.DataFrame({"correct": [False, False, False, False, True], "l2": [0.0, 1.0, 2.0, 3.0, 0.0]})
+    paper = pd.DataFrame({"correct": [False, False, False, True, True], "l2": [0.0, 0.5, 1.0, 0.0, 0.0]})
+    expected = {
+        "images": 5,
+        "accuracy_run": 20.0,
+        "accuracy_paper": 40.0,
+        "only_run": 1,
+        "only_paper": 0,
+        "l2_run": 1.5,
+        "l2_paper": 0.75,
+    }
+    assert cw_steps.compared(run, paper) == expected
+    assert cw_steps.compared(paper, run)["only_paper"] == 1
 
 
 def test_a_defence_is_attacked_and_told(task: peers.Task) -> None:

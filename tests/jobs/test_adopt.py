@@ -131,6 +131,7 @@ def edited(**given: Any) -> dict[str, Any]:
     ("method", "changes", "said"),
     [
         (edited(weights="elsewhere.pt"), {}, "methods.theirs.given: elsewhere.pt must be in data/given"),
+        (edited(weights="data/given/../elsewhere.pt"), {}, "data/given/../elsewhere.pt must be in data/given"),
         (edited(weights="data/given/{seed}.pt"), {}, "methods.theirs.given: there is no file data/given/0.pt"),
         (edited(wieghts="a"), {}, "methods.theirs.given.wieghts: is not a parameter here"),
         (THEIRS | {"ema": 0.9}, {}, "methods.theirs.ema: a given model is not trained; take base: softmax"),
@@ -146,6 +147,16 @@ def test_params_that_cannot_be_are_refused(theirs: nn.Module, method: dict[str, 
     assert said in str(error.value)
 
 
+def test_weights_may_be_links_into_a_cache(theirs: nn.Module) -> None:
+    """As DVC puts them there with cache.type symlink. What the link leads to counts."""
+    weights, before = Path("data/given/digits-0.pt"), all_items(load_params("params.yaml", LOOKUPS))
+    weights.rename("0a1b")
+    weights.symlink_to(Path("0a1b").absolute())
+    assert all_items(load_params("params.yaml", LOOKUPS)) == before
+    Path("0a1b").write_bytes(b"others")
+    assert all_items(load_params("params.yaml", LOOKUPS)) != before
+
+
 Change = Callable[[nn.Module], object]
 
 
@@ -154,7 +165,7 @@ Change = Callable[[nn.Module], object]
     [
         ("nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.Softmax(1))", "returns probabilities"),
         ("nn.Sequential(nn.Flatten(), nn.Linear(64, 11))", "11 classes, digits has 10"),
-        ("nn.Sequential(nn.Flatten(), nn.Linear(65, 10))", "fails on images of 1x8x8"),
+        ("nn.Sequential(nn.Flatten(), nn.Linear(65, 10))", "fails on 2 images of 1x8x8"),
         ("3", "returned int, not a torch.nn.Module"),
     ],
 )

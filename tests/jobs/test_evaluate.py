@@ -152,6 +152,14 @@ def test_what_cannot_have_been_meant_stops_unless_forced(trained: nn.Module, dig
         ({"mean": [0.5]}, "mean and std go together"),
         ({"mean": [0.5, 0.5, 0.5], "std": [1.0]}, "mean and std need 1 or 1 numbers"),
         ({"features": ["head"]}, "no layer head"),
+        ({"eps": "1e400"}, "eps must be a number above 0"),
+        ({"device": "cuda:1"}, "device must be one of auto, cpu, cuda, got 'cuda:1'"),
+        ({"precision": "fp16"}, "precision must be one of fp32, bf16, got 'fp16'"),
+        ({"count": -190}, "count must be a whole number from 1 on"),
+        ({"batch_size": 0}, "batch_size must be a whole number from 1 on"),
+        ({"threads": -1}, "threads must be a whole number from 0 on"),
+        ({"seed": 2**70}, "seed must be a whole number from 0 on"),
+        ({"train": (torch.zeros(4, 3, 8, 8), torch.arange(4))}, r"train: images are \(3, 8, 8\) .C, H, W., those to judge on"),
     ],
 )
 def test_wrong_settings_are_one_line(
@@ -160,6 +168,20 @@ def test_wrong_settings_are_one_line(
     with pytest.raises(ValueError, match=message) as error:
         judge(trained, digits, params, **changed)
     assert "\n" not in str(error.value)
+
+
+def test_models_that_were_just_used(digits: Digits, params: str) -> None:
+    """weight_norm keeps a tensor of its last forward, which cannot be copied; what TorchScript copies must be leaves."""
+    x = digits[0][:2].float() / 255
+    normed = nn.Sequential(nn.Flatten(), nn.utils.weight_norm(nn.Linear(64, 10)))
+    normed(x)
+    with pytest.raises(ValueError, match=r"holds tensors of its last forward: call it once under torch\.no_grad\(\)"):
+        judge(normed, digits, params, force=True)
+    with torch.no_grad():
+        normed(x)
+    traced = torch.jit.trace(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), x)
+    for model in (normed, traced):
+        assert judge(model, digits, params, force=True, count=2).about["images"] == 2
 
 
 def test_strengths_as_they_are_written() -> None:
@@ -174,7 +196,10 @@ def test_images_of_other_shapes_and_ranges() -> None:
     assert checked_part(np.zeros((4, 8, 8, 3), np.uint8), labels, "x").images.shape == (4, 3, 8, 8)
     assert checked_part(np.zeros((4, 8, 8)), labels, "x").images.shape == (4, 1, 8, 8)
     for images, given, message in (
-        (np.arange(256.0).reshape(4, 1, 8, 8), labels, "divide them by 255"),
+        (np.arange(256.0).reshape(4, 1, 8, 8), labels, "got 0 to 255; divide them by 255"),
+        (257 * np.arange(256.0).reshape(4, 1, 8, 8), labels, "divide them by 65535"),
+        (np.full((4, 1, 8, 8), 1.5), labels, r"got 1\.5 to 1\.5$"),
+        (np.full((4, 1, 8, 8), np.nan), labels, "leave out those with numbers that are not finite"),
         (np.full((4, 1, 8, 8), -0.5), labels, "undo their normalisation"),
         (np.zeros((4, 64)), labels, r"must be \(N, C, H, W\)"),
         (np.zeros((4, 1, 8, 8)), labels[:3], "labels must be 4 whole numbers"),
@@ -182,3 +207,5 @@ def test_images_of_other_shapes_and_ranges() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             checked_part(images, given, "x")
+    rounded = checked_part(np.linspace(-3e-8, 1 + 2e-7, 256).reshape(4, 1, 8, 8), labels, "x").images
+    assert (rounded.min(), rounded.max()) == (0, 1)  # as a normalisation that is undone, or bilinear resizing, leaves them

@@ -28,7 +28,7 @@ def net(classes: int = 3) -> nn.Sequential:
 
 
 def loaded(path: Path, model: nn.Module) -> list[str]:
-    weights, _ = find_weights(read_weights(path))
+    weights, *_ = find_weights(read_weights(path))
     return put_weights(model, weights, path)
 
 
@@ -131,6 +131,37 @@ def test_a_whole_model_in_a_file_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"Python objects \(torch\.nn\.modules\.container\.Sequential\).*state_dict\(\)") as error:
         read_weights(tmp_path / "w.pt")
     assert "weights_only" not in str(error.value)
+
+
+def test_other_weights_beside_are_named() -> None:
+    state, averaged = net().state_dict(), {"0.weight": torch.ones(1)}
+    assert find_weights({"state_dict": state, "state_dict_ema": averaged, "epoch": 3})[1:] == ("state_dict", ["state_dict_ema"])
+    assert find_weights({"model": {"net": state, "teacher": averaged}, "ema": averaged})[1:] == ("model.net", ["teacher", "ema"])
+    assert find_weights({"state_dict": state, "optimizer": {"state": {0: averaged}, "lr": 0.1}})[2] == []
+
+
+def test_torchscript_says_how_it_can_be_taken(tmp_path: Path) -> None:
+    torch.jit.save(torch.jit.script(net()), tmp_path / "w.pt")
+    with pytest.raises(ValueError, match=r"is a TorchScript program: let a function return torch\.jit\.load"):
+        read_weights(tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("import argparse\nparser = argparse.ArgumentParser()\nparser.add_argument('--lr', default=1)\nparser.parse_args()", None),
+        ("import sys\nsys.exit('set DATA_ROOT first')", "ends the program when it is imported .set DATA_ROOT first"),
+    ],
+)
+def test_a_file_that_is_a_script_too(text: str, said: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["evaluate", "--eps", "0.1"])
+    (tmp_path / "script.py").write_text(f"{text}\nfrom torch import nn\nnet = nn.Linear")
+    options = {"in_features": 2, "out_features": 3}
+    if said is None:
+        assert isinstance(build(f"{tmp_path / 'script.py'}:net", options, classes=3, channels=1), nn.Linear)
+    else:
+        with pytest.raises(ValueError, match=said):
+            build(f"{tmp_path / 'script.py'}:net", options, classes=3, channels=1)
 
 
 def test_a_folder_and_a_missing_file(tmp_path: Path) -> None:
@@ -246,13 +277,32 @@ def test_features_of_a_network_of_ours_and_what_others_call_forward_features() -
     assert Given(Other(), x).dims == {}
 
 
+class Squeezed(nn.Module):
+    """Of a batch of one it answers with one dimension less."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1)[:, :3].squeeze()
+
+
+def test_a_model_that_works_in_place_leaves_the_images_as_they_are() -> None:
+    x = torch.rand(3, 1, 8, 8)
+    before, model = x.clone(), nn.Sequential(nn.Threshold(0.5, 0.0, inplace=True), net())
+    given = Given(model, x, layers=["1.0"])
+    given(x)
+    given.forward_features(x)
+    assert torch.equal(x, before)
+    x.requires_grad_()
+    torch.autograd.grad(given(x).sum(), x)  # of a leaf, which PyTorch lets nobody change in place
+
+
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (nn.Conv2d(3, 4, 3), "the model fails on images of 1x8x8 .RuntimeError"),
+        (nn.Conv2d(3, 4, 3), "the model fails on 2 images of 1x8x8 .RuntimeError"),
         (nn.Conv2d(1, 4, 3), r"with a tensor \(2, 4, 6, 6\), not \(2, classes\)"),
         (nn.Sequential(nn.Flatten(), nn.LSTM(64, 3)), "the model returns a tuple; wrap it"),
         (nn.Sequential(nn.Flatten(), nn.Linear(64, 1)), r"\(2, 1\), not \(2, classes\)"),
+        (Squeezed(), r"answers 1 images with a tensor \(3,\), not \(1, classes\)"),
     ],
 )
 def test_what_is_no_classifier_of_such_images(model: nn.Module, message: str) -> None:

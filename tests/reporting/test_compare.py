@@ -42,11 +42,15 @@ def test_it_is_no_wider_than_asked_and_says_what_it_leaves_out(width: int) -> No
     assert params + figures == 3 - (table.shape[1] - 1)
 
 
-def write_run(folder: Path, method: str, seed: int, correct: np.ndarray, labels: int = 10) -> None:
+def write_run(folder: Path, method: str, seed: int, correct: np.ndarray, labels: int = 10, eps: float = 0.1) -> None:
     images = np.arange(len(correct))
     frames = [
-        pd.DataFrame({"image": images, "label": images % labels, "attack": attack, "eps": 0.1, "correct": right})
-        for attack, right in {"clean": np.ones_like(correct), "autoattack": correct, "adaptive": correct}.items()
+        pd.DataFrame({"image": images, "label": images % labels, "attack": attack, "eps": strength, "correct": right})
+        for attack, strength, right in (
+            ("clean", 0.0, np.ones_like(correct)),
+            ("autoattack", eps, correct),
+            ("adaptive", eps, correct),
+        )
     ]
     target = folder / "data/verdict/digits" / method / str(seed) / "outcomes.parquet"
     target.parent.mkdir(parents=True)
@@ -95,3 +99,6 @@ def test_runs_on_other_images_or_without_a_common_model_are_refused(tmp_path: Pa
         paired_table(tmp_path / "a", tmp_path / "c")
     with pytest.raises(ValueError, match="name the folder that has data/ in it"):
         paired_table(tmp_path / "a", tmp_path / "c/data")
+    write_run(tmp_path / "d", "hcp", 0, np.ones(20, dtype=bool), eps=0.15)
+    with pytest.raises(ValueError, match=r"has autoattack at eps 0.1, .*autoattack at eps 0.15: run both with the same"):
+        paired_table(tmp_path / "a", tmp_path / "d")

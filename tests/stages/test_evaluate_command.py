@@ -16,6 +16,7 @@ from conftest import ROOT
 from torch import nn
 
 from pipeline.data.digits import sklearn_digits
+from pipeline.jobs.evaluate_command import _options
 from stages.evaluate import main
 
 MODEL = """
@@ -57,6 +58,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.save(model.state_dict(), folder / f"{name}.pt")
     state = torch.load(folder / "plain.pt", weights_only=True)
     torch.save({f"body.{name}" if "0" in name else name: value for name, value in state.items()}, folder / "names.pt")
+    (folder / "pointer.pt").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
     (folder / "cut.pt").write_bytes((folder / "plain.pt").read_bytes()[:3000])
     order = torch.tensor([3, 0, 1, 2, 4, 5, 6, 7, 8, 9])
     torch.save({**state, "3.weight": state["3.weight"][order], "3.bias": state["3.bias"][order]}, folder / "order.pt")
@@ -99,8 +101,31 @@ def test_a_model_of_ones_own(folder: Path, monkeypatch: pytest.MonkeyPatch, caps
         assert len(rows) == 20
     for file in ("report.md", "report.html"):
         text = (result / file).read_text()
-        for part in ("net: what holds under attack", "What was seen beforehand", "What each attack broke", "How it was made"):
+        for part in ("net-plain: what holds under attack", "What was seen beforehand", "What each attack broke", "How it was made"):
             assert part in text
+
+
+def test_a_verdict_does_not_take_the_place_of_another(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = command(folder, "--images", "4")
+    assert said(first, folder, monkeypatch, capsys)[0] == 0
+    assert (folder / "judged/net-plain-digits-linf-0.03137-quick-4-images/checks.json").is_file()
+    assert said(first, folder, monkeypatch, capsys)[0] == 0  # the same again
+    other = [*first, "--mean", "0.1", "--std", "1", "--force"]
+    assert said(other, folder, monkeypatch, capsys)[0] == 0
+    assert said(other, folder, monkeypatch, capsys)[0] == 0
+    places = sorted(path.name for path in (folder / "judged").iterdir())
+    assert places == ["net-plain-digits-linf-0.03137-quick-4-images", "net-plain-digits-linf-0.03137-quick-4-images-2"]
+    found = [json.loads((folder / "judged" / place / "checks.json").read_text())["about"]["mean"] for place in places]
+    assert found == [None, [0.1]]
+    status, _, err = said([*other, "--out", f"judged/{places[0]}"], folder, monkeypatch, capsys)
+    assert (status, "has the verdict on another mean and std: name another --out, or remove it" in err) == (2, True)
+
+
+def test_options_are_numbers_as_in_params_yaml() -> None:
+    found = _options(["eps=1e-3", "p=8/255", "rate=1e5", "name=a1", "flag=true", "none=null"], "--options")
+    assert found == {"eps": 1e-3, "p": 8 / 255, "rate": 1e5, "name": "a1", "flag": True, "none": None}
 
 
 WRONG: dict[str, tuple[list[str], str]] = {
@@ -111,12 +136,15 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "a folder": (["--weights", "."], r"\. is a folder, name a file of weights: cut\.pt, names\.pt"),
     "cut off": (["--weights", "cut.pt"], r"cut\.pt is cut off, damaged.*fetch it again"),
     "names": (["--weights", "names.pt"], r"2 missing: 0\.weight, 0\.bias; 2 unexpected: body\.0\.weight"),
+    "pointer": (["--weights", "pointer.pt"], "a Git LFS pointer instead of the file"),
     "order": (["--weights", "order.pt"], "classes are in another order.*renumber the labels"),
     "data": (["--data", "nowhere.npz"], "there is no such .npz or folder, and it is none of digits, mnist"),
-    "colour": (["--model", "torchvision.models:resnet18", "NOWEIGHTS"], "the model fails on images of 1x8x8"),
+    "colour": (["--model", "torchvision.models:resnet18", "NOWEIGHTS"], "the model fails on 2 images of 1x8x8"),
     "eps": (["--eps", "8"], "eps must be below 1 in l-inf"),
     "images": (["--images", "-3"], "--images must be a whole number from 1 on or all"),
     "options": (["--options", "classes"], "options are written NAME=VALUE"),
+    "no number": (["--options", "classes=8/0"], "has no value that YAML can read"),
+    "seed": (["--seed", "-1"], r"seed must be a whole number from 0 on, below 2\^32, got -1"),
 }
 
 

@@ -72,7 +72,7 @@ def _module(model: Any, choice: str) -> nn.Module:
 def _called(target: Any, choice: str, options: Mapping[str, Any]) -> Any:
     try:
         return target(**options)
-    except Exception as error:  # the code is not ours, so it may raise anything
+    except (Exception, SystemExit) as error:  # the code is not ours, so it may raise anything
         try:
             takes = f"; it takes {inspect.signature(target)}"
         except (TypeError, ValueError):
@@ -101,16 +101,23 @@ def _imported(where: str, choice: str) -> ModuleType:
         return module
     except ValueError:
         raise
+    except SystemExit as error:
+        raise ValueError(
+            f"model {choice}: {where} ends the program when it is imported ({_line(error)}): put the network into a file of its own"
+        ) from None
     except Exception as error:
         raise ValueError(f"model {choice}: {where} cannot be imported ({type(error).__name__}: {_line(error)})") from None
 
 
 @contextmanager
 def _importing_from(folder: Path) -> Iterator[None]:
+    """Also without our command line, for a module that reads its own."""
     sys.path.insert(0, str(folder))
+    ours, sys.argv = sys.argv, sys.argv[:1]
     try:
         yield
     finally:
+        sys.argv = ours
         sys.path.remove(str(folder))
 
 
@@ -128,5 +135,5 @@ def _some(names: Sequence[str]) -> list[str]:
     return [*names[:12], *(["..."] if len(names) > 12 else [])]
 
 
-def _line(error: Exception) -> str:
+def _line(error: BaseException) -> str:
     return " ".join(str(error).split())[:200]

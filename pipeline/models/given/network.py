@@ -25,11 +25,12 @@ class Given(Network):
         self, model: nn.Module, x: Tensor, *, mean: Tensor | None = None, std: Tensor | None = None, layers: Sequence[str] = ()
     ) -> None:
         super().__init__()
-        self.normalize = nn.Identity() if mean is None or std is None else Normalize(mean, std)
+        self.normalize = Copied() if mean is None or std is None else Normalize(mean, std)
         self.model, self.layers, self.own = model, tuple(layers), False
         self.to(x.device).eval()
         with torch.no_grad():
             logits = self._answer(x)
+            self._answer(x[:1])  # as attacks end with, when all other images are done
             names = _own_features(model, self.normalize(x))
             self.own = bool(names) and set(layers) <= set(names)
             known = [name for name, _ in model.named_modules() if name]
@@ -71,13 +72,20 @@ class Given(Network):
         except Exception as error:  # the code is not ours, so it may raise anything
             reason = " ".join(str(error).split())[:200]
             raise ValueError(
-                f"the model fails on images of {shape} ({type(error).__name__}: {reason}); does it expect this shape?"
+                f"the model fails on {len(x)} images of {shape} ({type(error).__name__}: {reason}); does it expect this shape?"
             ) from None
         if not isinstance(logits, Tensor):
             raise ValueError(f"the model returns a {type(logits).__name__}; wrap it so that it returns only the logits")
         if logits.ndim != 2 or len(logits) != len(x) or logits.shape[1] < 2:
             raise ValueError(f"the model answers {len(x)} images with a tensor {tuple(logits.shape)}, not ({len(x)}, classes)")
         return logits
+
+
+class Copied(nn.Module):
+    """A copy of the images: a model that works on them in place must not change those that it is given."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.clone()
 
 
 def _own_features(model: nn.Module, x: Tensor) -> list[str]:

@@ -42,6 +42,8 @@ def read_weights(path: str | Path) -> Any:
             with zipfile.ZipFile(path) as file:  # torch looks at no checksum
                 if broken := file.testzip():
                     raise ValueError(f"{path} is damaged ({broken} has another checksum); fetch it again")
+                if any(name.endswith("/constants.pkl") for name in file.namelist()):  # by which torch tells it, too
+                    raise ValueError(f"{path} is a TorchScript program: let a function return torch.jit.load of it, as --model")
         with torch.serialization.safe_globals([*PLAIN, _numpy_scalar()]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -82,13 +84,14 @@ def _refused(path: Path, reason: str) -> str:
     )
 
 
-def find_weights(content: Any) -> tuple[Weights, str]:
-    """The weights in what a file holds, and the names of the wrappers around them, as in `state_dict` or `model.net`. Raises
-    ValueError where there are none, or several without a usual name."""
+def find_weights(content: Any) -> tuple[Weights, str, list[str]]:
+    """The weights in what a file holds; the names of the wrappers around them, as in `state_dict` or `model.net`; and the names of
+    other weights that stand beside, as in `state_dict_ema`. Raises ValueError where there are none, or several without a usual
+    name."""
     if not isinstance(content, Mapping):
         raise ValueError(f"it holds {_kind(content)} instead of weights by name")
     if _is_weights(content):
-        return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}, ""
+        return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}, "", []
     inner = {
         str(name): value
         for name, value in content.items()
@@ -99,8 +102,9 @@ def find_weights(content: Any) -> tuple[Weights, str]:
         raise ValueError(
             f"it has no weights under a usual name ({', '.join(WRAPPERS)}), but {', '.join(map(str, content)) or 'nothing'}"
         )
-    weights, deeper = find_weights(inner[known[0]])
-    return weights, known[0] + (f".{deeper}" if deeper else "")
+    weights, deeper, others = find_weights(inner[known[0]])
+    others += [name for name, value in inner.items() if name != known[0] and _is_weights(value)]
+    return weights, known[0] + (f".{deeper}" if deeper else ""), others
 
 
 def _is_weights(content: Mapping[Any, Any]) -> bool:
