@@ -6,6 +6,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -105,7 +106,7 @@ def check_settings(settings: Settings, device: str, threads: int) -> None:
     numbers = {"batch_size": (settings.batch_size, 1), "threads": (threads, 0), "seed": (settings.seed, 0)}
     numbers |= {} if settings.images is None else {"count": (settings.images, 1)}
     for name, (value, least) in numbers.items():
-        if not isinstance(value, int) or not least <= value < 2**32:
+        if not isinstance(value, Integral) or not least <= value < 2**32:
             raise ValueError(f"{name} must be a whole number from {least} on, below 2^32, got {value!r}")
 
 

@@ -164,9 +164,9 @@ def _differs(place: Path, about: dict[str, Any]) -> list[str]:
 
 def _other(args: argparse.Namespace) -> list[str]:
     """What is not as usual, so that two verdicts on a model do not take each other's place."""
-    told = {"autoattack": args.autoattack, "images": f"{args.images}-images", "seed": f"seed-{args.seed}"}
+    texts = {"autoattack": args.autoattack, "images": f"{args.images}-images", "seed": f"seed-{args.seed}"}
     usual = {flag.removeprefix("--"): about.get("default") for group in GROUPS.values() for flag, about in group.items()}
-    return [text for name, text in told.items() if getattr(args, name) != usual[name]]
+    return [text for name, text in texts.items() if getattr(args, name) != usual[name]]
 
 
 def _options(pairs: Sequence[str], flag: str) -> dict[str, Any]:
