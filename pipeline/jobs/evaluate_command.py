@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from pipeline.jobs.evaluate import IMAGES, Evaluation, Settings, check_settings, judged, on_device, told
+from pipeline.jobs.evaluate import IMAGES, Evaluation, Settings, check_settings, identity_of, judged, on_device
 from pipeline.jobs.given import load_given
 from pipeline.jobs.given_data import read_images
 from pipeline.jobs.threat import threat_of
@@ -26,6 +26,7 @@ from pipeline.runtime.files import atomic_path
 from pipeline.tracking.run import track
 from pipeline.tracking.store import Settings as Tracking
 
+UNFINISHED = ".unfinished"  # in a verdict's folder, a folder for each thing that is being judged
 GROUPS: dict[str, dict[str, dict[str, Any]]] = {
     "model": {
         "--model": {"help": "path/to/file.py:function, package.module:function (torchvision.models:resnet18), or a network of this "
@@ -99,14 +100,15 @@ def evaluate_command(args: argparse.Namespace, report: Callable[[Path], str]) ->
         features=[name for name in args.features.split(",") if name],
     )
     name = args.name or _name(args.model, args.weights)
-    loaded = loaded._replace(about={"name": name, "data": args.data, "data_options": args.data_options, **loaded.about})
-    about = loaded.about | told(settings, settings.images or len(data.test.images))
+    identity = identity_of(loaded, data, settings)
+    told = {"name": name, "data": args.data, "data_options": args.data_options, "identity": identity}
+    loaded = loaded._replace(about=told | loaded.about)
     usual = _plain("-".join([name, Path(args.data).stem, f"{args.norm}-{threat.eps:.4g}", *_other(args)]))
-    out = Path(args.out) if args.out else _free_place(Path("judged", usual), about)
-    if differs := _differs(out, about):
-        raise ValueError(f"{out} has the verdict on another {' and '.join(differs)}: name another --out, or remove it")
+    out = Path(args.out) if args.out else _free_place(Path("judged", usual), identity)
+    if _verdict_on(out) not in (None, identity):
+        raise ValueError(f"{out} has a verdict on something else, or by other attacks: name another --out, or remove it")
     print(f"{name} on {args.data}; what is done is kept in {out}", flush=True)
-    found = judged(loaded, data, settings, device, out / ".unfinished")
+    found = judged(loaded, data, settings, device, out / UNFINISHED / identity)
     return _finish(out, found, report, tracking=not args.no_tracking) if is_main() else ""
 
 
@@ -127,9 +129,9 @@ def _finish(out: Path, found: Evaluation, report: Callable[[Path], str], *, trac
         run.log(found.accuracy | {f"check/{name}": value for name, value in found.checks.items()})
         for name in ("report.html", "checks.json"):
             run.artifact(out / name)
-    shutil.rmtree(out / ".unfinished" / about["key"], ignore_errors=True)
+    shutil.rmtree(out / UNFINISHED / about["identity"], ignore_errors=True)
     with suppress(OSError):  # another run is at work there
-        (out / ".unfinished").rmdir()
+        (out / UNFINISHED).rmdir()
     return said
 
 
@@ -146,20 +148,22 @@ def write(out: Path, found: Evaluation) -> None:
         path.write_text(json.dumps(content, indent=2, default=str) + "\n")
 
 
-def _free_place(usual: Path, about: dict[str, Any]) -> Path:
-    """`usual`, or with a number behind where that has the verdict on something else."""
+def _free_place(usual: Path, identity: str) -> Path:
+    """`usual`, or with a number behind where that has, or is being given, the verdict on something else."""
     others = (usual.with_name(f"{usual.name}-{number}") for number in count(2))
-    return next(place for place in chain([usual], others) if not _differs(place, about))
+    return next(
+        place
+        for place in chain([usual], others)
+        if {path.name for path in (place / UNFINISHED).glob("*")} <= {identity} and _verdict_on(place) in (None, identity)
+    )
 
 
-def _differs(place: Path, about: dict[str, Any]) -> list[str]:
-    """In what the verdict that is there is on something else."""
+def _verdict_on(place: Path) -> str | None:
+    """The identity of what the verdict there is on, None where there is none."""
     try:
-        there = json.loads((place / "checks.json").read_text())["about"]
-    except (OSError, ValueError, KeyError, TypeError):  # none, or no whole one
-        return []
-    wanted = json.loads(json.dumps(about, default=str))
-    return [name for name, value in wanted.items() if name in there and there[name] != value]
+        return str(json.loads((place / "checks.json").read_text())["about"].get("identity"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # none, or no whole one
+        return None
 
 
 def _other(args: argparse.Namespace) -> list[str]:
