@@ -21,8 +21,8 @@ help:  ## this list
 
 # Alone, dvc repro does all of it, one stage after the other. Here items that do not need each other run side by side, JOBS of them,
 # those that have changed. The items of a line are split over about 4 x JOBS dvc processes: with fewer, one would have many items at
-# the end; with more, starting them would take longer. One that fails stops only what needs it. The closing dvc repro does what is left, tries that one again,
-# and fails with it.
+# the end; with more, starting them would take longer. One that fails stops only what needs it. The closing dvc repro does what is
+# left, tries that one again, and fails with it.
 repro: repository $(INSTALLED)  ## install what is missing, then everything: data, training, attacks, tables, report (JOBS at a time)
 	@cd $(FOLDER) && PYTHONPATH="$(abspath $(dir $(firstword $(MAKEFILE_LIST))))" python -m stages.locks
 	@if [ "$(JOBS)" -le 1 ]; then $(DVC) repro items && exec $(GROUP) $(DVC) repro --keep-going; elif ! $(DVC) status -q; then \

@@ -12,8 +12,6 @@ from pipeline.data.checks import check_names
 from pipeline.data.lfs import refuse_pointers
 
 NAMES = {"images": ("images", "test_images", "x", "x_test", "X"), "labels": ("labels", "test_labels", "y", "y_test")}
-
-
 ROUNDING = 1e-4  # of resizing, or of a normalisation that was undone
 
 

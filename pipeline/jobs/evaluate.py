@@ -6,6 +6,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -105,7 +106,7 @@ def check_settings(settings: Settings, device: str, threads: int) -> None:
     numbers = {"batch_size": (settings.batch_size, 1), "threads": (threads, 0), "seed": (settings.seed, 0)}
     numbers |= {} if settings.images is None else {"count": (settings.images, 1)}
     for name, (value, least) in numbers.items():
-        if not isinstance(value, int) or not least <= value < 2**32:
+        if not isinstance(value, Integral) or not least <= value < 2**32:
             raise ValueError(f"{name} must be a whole number from {least} on, below 2^32, got {value!r}")
 
 
@@ -113,8 +114,10 @@ def _copied(model: nn.Module) -> nn.Module:
     try:
         with torch.no_grad():  # what TorchScript copies are then leaves, as attacks need them
             return copy.deepcopy(model)
-    except RuntimeError:  # weight_norm's weight, or an output that the model keeps
-        raise ValueError(
+    except RuntimeError as error:
+        if "graph leaves" not in str(error):
+            raise
+        raise ValueError(  # weight_norm's weight, or an output that the model keeps
             "the model cannot be copied, since it holds tensors of its last forward: call it once under torch.no_grad() before"
         ) from None
 
@@ -215,32 +218,49 @@ def _arrays(images: Tensor | np.ndarray, labels: Tensor | np.ndarray) -> tuple[n
     return found[0], found[1]
 
 
-def told(settings: Settings, images: int) -> dict[str, Any]:
-    """What a reader calls the verdict by."""
-    threat = settings.threat
-    named = {"norm": threat.norm, "eps": threat.eps, "images": images, "autoattack": threat.autoattack}
-    return {**named, "seed": settings.seed, "precision": settings.precision}
+def identity_of(loaded: Loaded, data: Arrays, settings: Settings) -> str:
+    """Of what is judged and how, whatever files it came from."""
+    tensors = [torch.from_numpy(values[: settings.images]) for values in data.test]
+    values = {**_threat(settings.threat), "seed": settings.seed, "precision": settings.precision}
+    return _digest(loaded.network, {**values, "features": loaded.about["features"]}, tensors)
 
 
 def _about(settings: Settings, device: torch.device, images: int) -> dict[str, Any]:
     threat = settings.threat
     return {
-        **told(settings, images),
+        "norm": threat.norm,
+        "eps": threat.eps,
+        "images": images,
+        "autoattack": threat.autoattack,
         "parts": {part: choice.model_dump() for part, choice in threat.params.autoattack[threat.autoattack].items()},
         "adaptive": threat.params.verdict.adaptive.model_dump(),
+        "seed": settings.seed,
         "device": device.type,
+        "precision": settings.precision,
         "batch_size": settings.batch_size,
         "threads": torch.get_num_threads(),
     }
 
 
-def _key(network: nn.Module, about: Mapping[str, Any], threat: Threat, given: Iterable[Tensor]) -> str:
-    """What the result follows from: the model's layers and weights, what it is given, the settings, and the code here."""
+def _threat(threat: Threat) -> dict[str, Any]:
+    """All that its attacks follow from."""
     params = threat.params
     attacks = {name: choice.model_dump() for name, choice in params.attacks.items()}
+    parts = {part: choice.model_dump() for part, choice in params.autoattack[threat.autoattack].items()}
+    return {
+        **{"norm": threat.norm, "eps": threat.eps, "parts": parts},
+        **{"verdict": params.verdict.model_dump(), "attacks": attacks, "papers": params.run.attacks},
+    }
+
+
+def _key(network: nn.Module, about: Mapping[str, Any], threat: Threat, given: Iterable[Tensor]) -> str:
+    """What the result follows from: the model's layers and weights, what it is given, the settings, and the code here."""
     code = [code_digest(file) for room in CODE for file in sorted((Path(__file__).parents[1] / room).rglob("*.py"))]
-    settings = {**about, "verdict": params.verdict.model_dump(), "attacks": attacks, "papers": params.run.attacks, "code": code}
-    digest = hashlib.sha256(json.dumps(settings, default=str, sort_keys=True).encode() + repr(network).encode())
+    return _digest(network, {**about, **_threat(threat), "code": code}, given)
+
+
+def _digest(network: nn.Module, values: Mapping[str, Any], given: Iterable[Tensor]) -> str:
+    digest = hashlib.sha256(json.dumps(values, default=str, sort_keys=True).encode() + repr(network).encode())
     for name, tensor in [*network.state_dict().items(), *(("", tensor) for tensor in given)]:
         digest.update(f"{name} {tuple(tensor.shape)}".encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]

@@ -8,13 +8,14 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 
-from pipeline.jobs.evaluate import IMAGES, Evaluation, Settings, check_settings, judged, on_device, told
+from pipeline.jobs.evaluate import IMAGES, Evaluation, Settings, check_settings, identity_of, judged, on_device
 from pipeline.jobs.given import load_given
 from pipeline.jobs.given_data import read_images
 from pipeline.jobs.threat import threat_of
@@ -25,6 +26,7 @@ from pipeline.runtime.files import atomic_path
 from pipeline.tracking.run import track
 from pipeline.tracking.store import Settings as Tracking
 
+UNFINISHED = ".unfinished"  # in a verdict's folder, a folder for each thing that is being judged
 GROUPS: dict[str, dict[str, dict[str, Any]]] = {
     "model": {
         "--model": {"help": "path/to/file.py:function, package.module:function (torchvision.models:resnet18), or a network of this "
@@ -52,7 +54,8 @@ GROUPS: dict[str, dict[str, dict[str, Any]]] = {
         "--force": {"action": "store_true", "help": "continue although the checks say that model or images are not as intended"},
     },
     "run": {
-        "--out": {"metavar": "FOLDER", "help": "default: judged/NAME-DATA-NORM-EPS, with what else is not as usual"},
+        "--out": {"metavar": "FOLDER", "help": "default: judged/NAME-DATA-NORM-EPS, with what else is not as usual, "
+                  "and a number where that has another verdict"},
         "--device": {"default": "auto", "choices": ["auto", "cpu", "cuda"]},
         "--precision": {"default": "fp32", "choices": ["fp32", "bf16"], "help": "of attacks; what they break is checked in fp32"},
         "--threads": {"type": int, "default": 0, "help": "on the CPU; 0: as many as there are cores"},
@@ -78,12 +81,12 @@ def evaluate_command(args: argparse.Namespace, report: Callable[[Path], str]) ->
     `report` makes of these. Returns what `report` says. Killed, it goes on after the last attack that was done. Raises ValueError
     in one line for whatever is wrong with model, weights, data or settings."""
     threat = threat_of(args.norm, args.eps, args.autoattack, args.params)
-    count = None if args.images == "all" else _whole(args.images, "--images")
-    settings = Settings(threat, count, args.seed, args.precision, args.batch_size, args.force)
+    images = None if args.images == "all" else _whole(args.images, "--images")
+    settings = Settings(threat, images, args.seed, args.precision, args.batch_size, args.force)
     check_settings(settings, args.device, args.threads)
     device = set_up_device(args.device, args.threads)
     data = read_images(args.data, _options(args.data_options, "--data-options"), threat.params)
-    if count is not None and count > len(data.test.images):
+    if images is not None and images > len(data.test.images):
         settings = settings._replace(images=None)
     classes = len(data.classes) if data.classes is not None else int(data.test.labels.max()) + 1
     loaded = load_given(
@@ -97,13 +100,15 @@ def evaluate_command(args: argparse.Namespace, report: Callable[[Path], str]) ->
         features=[name for name in args.features.split(",") if name],
     )
     name = args.name or _name(args.model, args.weights)
-    out = Path(
-        args.out or Path("judged", _plain("-".join([name, Path(args.data).stem, f"{args.norm}-{threat.eps:.4g}", *_other(args)])))
-    )
-    loaded = loaded._replace(about={"name": name, "data": args.data, "data_options": args.data_options, **loaded.about})
-    _check_place(out, loaded.about | told(settings, settings.images or len(data.test.images)))
+    identity = identity_of(loaded, data, settings)
+    told = {"name": name, "data": args.data, "data_options": args.data_options, "identity": identity}
+    loaded = loaded._replace(about=told | loaded.about)
+    usual = _plain("-".join([name, Path(args.data).stem, f"{args.norm}-{threat.eps:.4g}", *_other(args)]))
+    out = Path(args.out) if args.out else _free_place(Path("judged", usual), identity)
+    if _verdict_on(out) not in (None, identity):
+        raise ValueError(f"{out} has a verdict on something else, or by other attacks: name another --out, or remove it")
     print(f"{name} on {args.data}; what is done is kept in {out}", flush=True)
-    found = judged(loaded, data, settings, device, out / ".unfinished")
+    found = judged(loaded, data, settings, device, out / UNFINISHED / identity)
     return _finish(out, found, report, tracking=not args.no_tracking) if is_main() else ""
 
 
@@ -124,9 +129,9 @@ def _finish(out: Path, found: Evaluation, report: Callable[[Path], str], *, trac
         run.log(found.accuracy | {f"check/{name}": value for name, value in found.checks.items()})
         for name in ("report.html", "checks.json"):
             run.artifact(out / name)
-    shutil.rmtree(out / ".unfinished" / about["key"], ignore_errors=True)
+    shutil.rmtree(out / UNFINISHED / about["identity"], ignore_errors=True)
     with suppress(OSError):  # another run is at work there
-        (out / ".unfinished").rmdir()
+        (out / UNFINISHED).rmdir()
     return said
 
 
@@ -143,22 +148,29 @@ def write(out: Path, found: Evaluation) -> None:
         path.write_text(json.dumps(content, indent=2, default=str) + "\n")
 
 
-def _check_place(out: Path, about: dict[str, Any]) -> None:
-    """Raises ValueError where `out` has the verdict on something else."""
+def _free_place(usual: Path, identity: str) -> Path:
+    """`usual`, or with a number behind where that has, or is being given, the verdict on something else."""
+    others = (usual.with_name(f"{usual.name}-{number}") for number in count(2))
+    return next(
+        place
+        for place in chain([usual], others)
+        if {path.name for path in (place / UNFINISHED).glob("*")} <= {identity} and _verdict_on(place) in (None, identity)
+    )
+
+
+def _verdict_on(place: Path) -> str | None:
+    """The identity of what the verdict there is on, None where there is none."""
     try:
-        there = json.loads((out / "checks.json").read_text())["about"]
-    except (OSError, ValueError, KeyError, TypeError):  # none, or no whole one
-        return
-    wanted = json.loads(json.dumps(about, default=str))
-    if differs := [name for name, value in wanted.items() if name in there and there[name] != value]:
-        raise ValueError(f"{out} has the verdict on another {' and '.join(differs)}: name another --out or --name, or remove it")
+        return str(json.loads((place / "checks.json").read_text())["about"].get("identity"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # none, or no whole one
+        return None
 
 
 def _other(args: argparse.Namespace) -> list[str]:
     """What is not as usual, so that two verdicts on a model do not take each other's place."""
-    told = {"autoattack": args.autoattack, "images": f"{args.images}-images", "seed": f"seed-{args.seed}"}
+    texts = {"autoattack": args.autoattack, "images": f"{args.images}-images", "seed": f"seed-{args.seed}"}
     usual = {flag.removeprefix("--"): about.get("default") for group in GROUPS.values() for flag, about in group.items()}
-    return [text for name, text in told.items() if getattr(args, name) != usual[name]]
+    return [text for name, text in texts.items() if getattr(args, name) != usual[name]]
 
 
 def _options(pairs: Sequence[str], flag: str) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -89,7 +88,7 @@ def wrapped(
     criterion: Criterion | None,
 ) -> Loaded:
     """As a Network; one of ours is taken as it is, unless a normalisation or layers are given."""
-    mean, std = (None if values is None else [float(value) for value in np.atleast_1d(values)] for values in (mean, std))
+    mean, std = (None if values is None else _numbers(values) for values in (mean, std))
     none = criterion or Criterion({}, {}, "none", cross_entropy=1.0, input_gradient=0.0, trades=0.0)
     training = model.training
     if (mean is None) != (std is None):
@@ -109,6 +108,12 @@ def wrapped(
     network = Given(model, x, mean=shown[0], std=shown[1], layers=features)
     normalised = mean is not None or isinstance(model, Network)
     return Loaded(network, none, normalised, training, notes, about)
+
+
+def _numbers(values: Any) -> list[float]:
+    """Of a number, a list, an array or a tensor, such as (1, C, 1, 1)."""
+    found: list[float] = torch.as_tensor(values, dtype=torch.float64).detach().cpu().flatten().tolist()
+    return found
 
 
 def _check_channels(channels: int, x: Tensor) -> None:

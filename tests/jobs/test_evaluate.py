@@ -170,6 +170,12 @@ def test_wrong_settings_are_one_line(
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("mean", [0.5, np.array([0.5]), torch.full((1, 1, 1, 1), 0.5, requires_grad=True)])
+def test_a_mean_may_be_a_number_an_array_or_a_tensor(mean: Any, trained: nn.Module, digits: Digits, params: str) -> None:
+    found = judge(trained, digits, params, mean=mean, std=[1.0], force=True, count=2)
+    assert (found.about["mean"], found.about["std"]) == ([0.5], [1.0])
+
+
 def test_models_that_were_just_used(digits: Digits, params: str) -> None:
     """weight_norm keeps a tensor of its last forward, which cannot be copied; what TorchScript copies must be leaves."""
     x = digits[0][:2].float() / 255

@@ -134,10 +134,13 @@ def test_a_whole_model_in_a_file_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_other_weights_beside_are_named() -> None:
-    state, averaged = net().state_dict(), {"0.weight": torch.ones(1)}
+    state = net().state_dict()
+    averaged = {f"module.{name}": value for name, value in state.items()}
     assert find_weights({"state_dict": state, "state_dict_ema": averaged, "epoch": 3})[1:] == ("state_dict", ["state_dict_ema"])
     assert find_weights({"model": {"net": state, "teacher": averaged}, "ema": averaged})[1:] == ("model.net", ["teacher", "ema"])
-    assert find_weights({"state_dict": state, "optimizer": {"state": {0: averaged}, "lr": 0.1}})[2] == []
+    assert find_weights({"state_dict": state, "ema": {"shadow": averaged, "decay": 0.9}})[2] == ["ema"]
+    beside = {"optimizer": {"state": {0: {"momentum": torch.ones(4, 1, 3, 3)}}, "lr": 0.1}, "normalizer": {"mean": torch.ones(3)}}
+    assert find_weights({"state_dict": state, **beside})[2] == []
 
 
 def test_torchscript_says_how_it_can_be_taken(tmp_path: Path) -> None:
@@ -150,7 +153,7 @@ def test_torchscript_says_how_it_can_be_taken(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("import argparse\nparser = argparse.ArgumentParser()\nparser.add_argument('--lr', default=1)\nparser.parse_args()", None),
-        ("import sys\nsys.exit('set DATA_ROOT first')", "ends the program when it is imported .set DATA_ROOT first"),
+        ("import sys\nsys.exit('set DATA_ROOT first')", r"ends the program when it is imported \(exit set DATA_ROOT first\)"),
     ],
 )
 def test_a_file_that_is_a_script_too(text: str, said: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,6 +165,24 @@ def test_a_file_that_is_a_script_too(text: str, said: str | None, tmp_path: Path
     else:
         with pytest.raises(ValueError, match=said):
             build(f"{tmp_path / 'script.py'}:net", options, classes=3, channels=1)
+
+
+def test_a_function_that_reads_the_command_line_gets_its_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["evaluate", "--eps", "0.1"])
+    text = "import argparse\nfrom torch import nn\n\ndef net():\n    parser = argparse.ArgumentParser()\n"
+    text += "    parser.add_argument('--width', type=int, default=5)\n    return nn.Linear(2, parser.parse_args().width)\n"
+    (tmp_path / "script.py").write_text(text)
+    assert build(f"{tmp_path / 'script.py'}:net", {}, classes=3, channels=1).out_features == 5
+    assert sys.argv == ["evaluate", "--eps", "0.1"]
+
+
+def test_a_linked_file_finds_what_is_beside_the_link(tmp_path: Path) -> None:
+    """As DVC links files into its cache."""
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache/0a1b").write_text("from torch import nn\nfrom helper_of_link import WIDTH\nnet = nn.Linear(2, WIDTH)")
+    (tmp_path / "helper_of_link.py").write_text("WIDTH = 7")
+    (tmp_path / "linked.py").symlink_to(tmp_path / "cache/0a1b")
+    assert build(f"{tmp_path / 'linked.py'}:net", {}, classes=3, channels=1).out_features == 7
 
 
 def test_a_folder_and_a_missing_file(tmp_path: Path) -> None:

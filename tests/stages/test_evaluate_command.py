@@ -112,11 +112,39 @@ def test_a_verdict_does_not_take_the_place_of_another(
     assert said(first, folder, monkeypatch, capsys)[0] == 0
     assert (folder / "judged/net-plain-digits-linf-0.03137-quick-4-images/checks.json").is_file()
     assert said(first, folder, monkeypatch, capsys)[0] == 0  # the same again
-    status, _, err = said([*first, "--mean", "0.1", "--std", "1", "--force"], folder, monkeypatch, capsys)
-    assert (status, "has the verdict on another mean and std: name another --out or --name" in err) == (2, True)
-    torch.save(torch.load(folder / "order.pt", weights_only=True), folder / "plain2.pt")
-    status, _, err = said([*first, "--weights", "plain2.pt", "--name", "net-plain", "--force"], folder, monkeypatch, capsys)
-    assert (status, "has the verdict on another weights and weights_sha256" in err) == (2, True)
+    other = [*first, "--mean", "0.1", "--std", "1", "--force"]
+    assert said(other, folder, monkeypatch, capsys)[0] == 0
+    assert said(other, folder, monkeypatch, capsys)[0] == 0
+    places = sorted(path.name for path in (folder / "judged").iterdir())
+    assert places == ["net-plain-digits-linf-0.03137-quick-4-images", "net-plain-digits-linf-0.03137-quick-4-images-2"]
+    found = [json.loads((folder / "judged" / place / "checks.json").read_text())["about"]["mean"] for place in places]
+    assert found == [None, [0.1]]
+    status, _, err = said([*other, "--out", f"judged/{places[0]}"], folder, monkeypatch, capsys)
+    assert (status, "has a verdict on something else, or by other attacks: name another --out, or remove it" in err) == (2, True)
+    assert (
+        said([*first, "--weights", "./plain.pt", "--name", "mine", "--out", f"judged/{places[0]}"], folder, monkeypatch, capsys)[0]
+        == 0
+    )
+
+
+def test_a_folder_is_taken_by_a_run_that_was_killed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Weights that the function loads itself are in no argument."""
+    (folder / "own.py").write_text(
+        f"import torch\n{MODEL}\ndef own():\n    model = net()\n    model.load_state_dict(torch.load('own.pt'))\n    return model"
+    )
+    arguments = [*command(folder, "--images", "4", "--force")[4:], "--model", "own.py:own"]
+    for weights in ("plain.pt", "order.pt"):
+        (folder / "own.pt").write_bytes((folder / weights).read_bytes())
+        assert said(arguments, folder, monkeypatch, capsys)[0] == 0
+    begun = folder / "judged/own-digits-linf-0.03137-quick-4-images-3/.unfinished/another"
+    begun.mkdir(parents=True)
+    (folder / "own.pt").write_bytes((folder / "normalised.pt").read_bytes())
+    assert said(arguments, folder, monkeypatch, capsys)[0] == 0
+    places = sorted(path.name.rpartition("-")[2] for path in (folder / "judged").glob("own-*"))
+    assert places == ["2", "3", "4", "images"]
+    assert begun.exists()
 
 
 def test_options_are_numbers_as_in_params_yaml() -> None:

@@ -71,7 +71,8 @@ def _module(model: Any, choice: str) -> nn.Module:
 
 def _called(target: Any, choice: str, options: Mapping[str, Any]) -> Any:
     try:
-        return target(**options)
+        with _without_our_command_line():
+            return target(**options)
     except (Exception, SystemExit) as error:  # the code is not ours, so it may raise anything
         try:
             takes = f"; it takes {inspect.signature(target)}"
@@ -96,14 +97,15 @@ def _imported(where: str, choice: str) -> ModuleType:
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         sys.modules[spec.name] = module
-        with _importing_from(path.resolve().parent):  # files beside it
+        with _importing_from(path.absolute().parent):  # files beside it, or beside the link
             spec.loader.exec_module(module)
         return module
     except ValueError:
         raise
     except SystemExit as error:
         raise ValueError(
-            f"model {choice}: {where} ends the program when it is imported ({_line(error)}): put the network into a file of its own"
+            f"model {choice}: {where} ends the program when it is imported (exit {_line(error) or 0}): put the network into a file "
+            "of its own"
         ) from None
     except Exception as error:
         raise ValueError(f"model {choice}: {where} cannot be imported ({type(error).__name__}: {_line(error)})") from None
@@ -111,14 +113,22 @@ def _imported(where: str, choice: str) -> ModuleType:
 
 @contextmanager
 def _importing_from(folder: Path) -> Iterator[None]:
-    """Also without our command line, for a module that reads its own."""
     sys.path.insert(0, str(folder))
+    try:
+        with _without_our_command_line():
+            yield
+    finally:
+        sys.path.remove(str(folder))
+
+
+@contextmanager
+def _without_our_command_line() -> Iterator[None]:
+    """Which a script would take for its own."""
     ours, sys.argv = sys.argv, sys.argv[:1]
     try:
         yield
     finally:
         sys.argv = ours
-        sys.path.remove(str(folder))
 
 
 def _found(module: ModuleType, name: str, choice: str) -> Any:

@@ -103,7 +103,8 @@ def find_weights(content: Any) -> tuple[Weights, str, list[str]]:
             f"it has no weights under a usual name ({', '.join(WRAPPERS)}), but {', '.join(map(str, content)) or 'nothing'}"
         )
     weights, deeper, others = find_weights(inner[known[0]])
-    others += [name for name, value in inner.items() if name != known[0] and _is_weights(value)]
+    shapes = _shapes(weights)
+    others += [name for name, value in inner.items() if name != known[0] and shapes & _shapes(value)]
     return weights, known[0] + (f".{deeper}" if deeper else ""), others
 
 
@@ -118,6 +119,17 @@ def _tensors(content: Any) -> Iterator[Tensor]:
             yield value
         else:
             yield from _tensors(value)
+
+
+def _shapes(content: Any) -> set[tuple[str, tuple[int, ...]]]:
+    """The last two parts of the name of each tensor, however deep, and its shape."""
+    found: set[tuple[str, tuple[int, ...]]] = set()
+    for name, value in content.items() if isinstance(content, Mapping) else ():
+        if isinstance(value, Tensor):
+            found.add((".".join(str(name).split(".")[-2:]), tuple(value.shape)))
+        else:
+            found |= _shapes(value)
+    return found
 
 
 def _kind(content: Any) -> str:
