@@ -1,6 +1,6 @@
 """The benchmarks one after the other, each in a process of its own, then the summary: steps, training, attacks, memory and floor,
 an hour and a half on two cores; where they are named, repro, items and precision (half an hour each), autoattack (two to three
-hours), cw_steps (a quarter of an hour) and defences (five minutes of a GPU). `make bench` runs this. Each has options of its own:
+hours), cw_steps (half an hour) and defences (five minutes of a GPU). `make bench` runs this. Each has options of its own:
 `python -m benchmarks.NAME --help`."""
 
 import argparse
