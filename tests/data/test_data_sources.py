@@ -7,6 +7,7 @@ import hashlib
 import http.server
 import io
 import pickle
+import shutil
 import signal
 import socket
 import subprocess
@@ -136,8 +137,7 @@ def test_cifar_is_downloaded_checked_and_then_read_from_the_folder(cifar10: Path
 
 
 def test_cifar_unpacked_without_its_archive_is_read_if_its_checksums_are_right(cifar10: Path, tmp_path: Path) -> None:
-    with tarfile.open(cifar10) as tar:
-        tar.extractall(tmp_path / "raw", filter="data")
+    shutil.unpack_archive(cifar10, tmp_path / "raw")
     cifar10.unlink()
     before = files_in(tmp_path / "raw")
     np.testing.assert_array_equal(torchvision(dataset="CIFAR10", folder=str(tmp_path / "raw"))[0].images, RGB[1:6])
