@@ -31,13 +31,15 @@ class Need(NamedTuple):
     items: int
 
 
-def reduced_sets(params: Params, schedules: Mapping[str, Schedule]) -> set[tuple[str, str]]:
-    """(paper, data set) of which the run has fewer training images than there are, or fewer epochs than the paper."""
+def reduced_sets(params: Params, schedules: Mapping[str, Schedule], papers: Mapping[str, Params]) -> set[tuple[str, str]]:
+    """(paper, data set) of which the run has fewer training images than there are, fewer epochs than the paper, or another network
+    than the paper's own run, which is in papers."""
     return {
         (paper, dataset)
         for paper, schedule in schedules.items()
         for dataset in params.run.datasets
         if params.datasets[dataset].sample.train != "all"
+        or params.datasets[dataset].networks["main"] != papers[paper].datasets[dataset].networks["main"]
         or any(
             params.datasets[dataset].training.epochs.get(name, 0) < epochs.get(dataset, epochs.get("all", 0))
             for name, epochs in schedule.items()
@@ -63,7 +65,7 @@ def _training_text(params: Params, dataset: str) -> str:
     names = sorted({f"{attack.name.upper()}{_steps(attack.options)}" for attack in attacks})
     precision = {"training": params.compute.precision, "attacks": params.compute.attack_precision}
     names += [f"{what} in bf16" for what, number in precision.items() if number == "bf16"]
-    networks = ", ".join(dict.fromkeys(one.network.name for one in recipes))
+    networks = ", ".join(dict.fromkeys(one.network.text for one in recipes))
     return ", ".join([f"{networks}, batches of {own.training.batch_size}", *names])
 
 
@@ -73,10 +75,8 @@ def source_texts(params: Params) -> dict[str, str]:
 
 
 def _source_text(params: Params, dataset: str) -> str:
-    networks = [recipe(params, dataset, source).network for source in params.transfer.sources]
-    widths = [f" of width {network.options['width']}" if "width" in network.options else "" for network in networks]
-    names = [network.name + width for network, width in zip(networks, widths, strict=True)]
-    return ", ".join(dict.fromkeys(names)) or "-"
+    sources = [recipe(params, dataset, source) for source in params.transfer.sources]
+    return ", ".join(dict.fromkeys(source.network.text for source in sources)) or "-"
 
 
 def _steps(options: Mapping[str, Any]) -> str:

@@ -1,13 +1,13 @@
 """The bottleneck ResNet of the PCL paper for 32x32 images (table 1)."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from annotated_types import Ge
 from torch import Tensor, nn
 
 from pipeline.models.network import Average, FiveLayers
 
-Width = Annotated[int, Ge(1)]
+Size = Annotated[int, Ge(1)]
 
 
 class ResNet110(FiveLayers):
@@ -15,18 +15,16 @@ class ResNet110(FiveLayers):
     64-64-256 (stride 2), global average pooling after the last. Layer 5: linear to `penultimate` (1024), without activation as in
     the released code. The branch of layer 3: global average pooling and a linear layer to `branch` (512).
 
-    blocks: 12 is 110 layers, as in table 1; 18 is what the released code builds for depth 110. With colour, 10 classes, branch 512
-    and penultimate 1024: 1,484,634 parameters with 12 blocks, 2,041,050 with 18. Without the branch, which the release lacks:
-    1,418,586 and 1,975,002, its 1.98 M.
+    blocks: the network has nine times as many layers and two more. 12 is 110 layers, as in table 1; 18 is what the released code
+    builds for depth 110; 3 are 29 layers, for a CPU. With colour, 10 classes, branch 512 and penultimate 1024: 1,484,634 parameters
+    with 12 blocks, 2,041,050 with 18. Without the branch, which the release lacks: 1,418,586 and 1,975,002, its 1.98 M.
 
     # MODIFIED: the "(2x2)" behind table 1's first ReLU is left out; the released network pools nothing there.
     Weights: He et al.'s normal by fan-out for convolutions, as in CIFAR ResNets and the release; linear layers have PyTorch's
     default.
     """
 
-    def __init__(
-        self, classes: int, mean: Tensor, std: Tensor, *, blocks: Literal[12, 18], branch: Width, penultimate: Width
-    ) -> None:
+    def __init__(self, classes: int, mean: Tensor, std: Tensor, *, blocks: Size, branch: Size, penultimate: Size) -> None:
         super().__init__(
             classes,
             mean,

@@ -42,6 +42,12 @@ class SourceChoice(Choice):
 class NetworkChoice(Choice):
     kind = "networks"
 
+    @property
+    def text(self) -> str:
+        """The name with what says how large it is."""
+        sizes = {"width": " of width {}", "blocks": " of {} blocks a stage"}
+        return self.name + "".join(text.format(self.options[name]) for name, text in sizes.items() if name in self.options)
+
 
 class LossChoice(Choice):
     kind = "losses"

@@ -22,18 +22,23 @@ def profile(name: str) -> Params:
     return load_params(ROOT / "profiles" / name / "params.yaml", LOOKUPS)
 
 
-def test_fewer_epochs_or_images_are_a_reduced_run() -> None:
+def test_fewer_epochs_or_images_or_another_network_are_a_reduced_run() -> None:
     params = profile("pcl")
+    papers = {"pcl": profile("pcl")}
     schedule = {"pretrain": {"mnist": 50, "cifar10": 200}, "train": {"all": 300}}
-    assert reduced_sets(params, {"pcl": schedule}) == set()
+    assert reduced_sets(params, {"pcl": schedule}, papers) == set()
     longer = schedule | {"pretrain": {"mnist": 51, "cifar10": 200}}
-    assert reduced_sets(params, {"pcl": longer}) == {("pcl", "mnist")}
-    assert reduced_sets(params, {"pcl": schedule | {"train": {"all": 301}}}) == {("pcl", name) for name in params.run.datasets}
-    assert reduced_sets(profile("mnist"), {"pcl": schedule}) == {("pcl", "mnist")}  # a sample of its images
+    assert reduced_sets(params, {"pcl": longer}, papers) == {("pcl", "mnist")}
+    all_sets = {("pcl", name) for name in params.run.datasets}
+    assert reduced_sets(params, {"pcl": schedule | {"train": {"all": 301}}}, papers) == all_sets
+    assert reduced_sets(profile("mnist"), {"pcl": schedule}, papers) == {("pcl", "mnist")}  # a sample of its images
+    params.datasets["cifar10"].networks["main"] = profile("cifar10_cpu").datasets["cifar10"].networks["main"]
+    assert reduced_sets(params, {"pcl": schedule}, papers) == {("pcl", "cifar10")}
 
 
 def test_what_a_run_trains_with() -> None:
-    assert training_texts(profile("hcp"))["svhn"] == "resnet110, batches of 128, PGD of 10 steps, training in bf16"
+    of_hcp = "resnet110 of 18 blocks a stage, batches of 128, PGD of 10 steps, training in bf16"
+    assert training_texts(profile("hcp"))["svhn"] == of_hcp
     assert training_texts(profile("pcl"))["mnist"] == "conv6, batches of 256, FGSM, PGD of 10 steps, training in bf16"
 
 
@@ -49,7 +54,7 @@ def test_which_networks_make_the_images_for_others() -> None:
 def test_the_runs_of_a_checkout_are_its_own_and_its_profiles() -> None:
     assert [*load_runs(ROOT)] == [
         "params.yaml",
-        *(f"profiles/{name}/params.yaml" for name in ("cifar10", "fashion_mnist", "hcp", "mnist", "pcl")),
+        *(f"profiles/{name}/params.yaml" for name in ("cifar10", "cifar10_cpu", "fashion_mnist", "hcp", "mnist", "pcl")),
     ]
 
 

@@ -41,7 +41,7 @@ def test_every_value_of_params_yaml_has_a_row_or_is_an_option_of_a_name() -> Non
         "| `datasets.<name>.validation.fraction` | number above 0 and below 1 | `0.1` |  |",
         "| `datasets.<name>.training.adversary_eps.<name>` | list of 2 (number at least 0 and at most 1) |  |  |",
         "| `compute.precision` | `fp32` or `bf16` | `fp32` | of training |",
-        "| `resnet110` | `blocks`: `12` or `18`; `branch`: integer at least 1; `penultimate`: integer at least 1 | ",
+        "| `resnet110` | `blocks`: integer at least 1; `branch`: integer at least 1; `penultimate`: integer at least 1 | ",
         "| `fgsm` | none | Fast gradient sign method (Goodfellow et al., arXiv:1412.6572); pcl eq. 16. ",
         "| `center` | `weight`: number above 0; `centre_init`: `uniform` or `normal` | ",
         "| `torchvision` | `dataset`: `CIFAR10` or `CIFAR100` or `SVHN` or `MNIST` or `FashionMNIST`; `folder`: text | ",
