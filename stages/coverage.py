@@ -24,12 +24,14 @@ def texts(root: Path) -> dict[Path, str]:
     from pipeline.reporting.run import run_from
 
     published, params, machine = load_published(), load_runs(root), root / "metrics/benchmarks/nvidia-h200"
-    papers, speeds = schedules(published), read_speeds(machine)
+    lengths, speeds = schedules(published), read_speeds(machine)
+    papers = {paper: params[f"profiles/{paper}/params.yaml"] for paper in lengths}
     runs = []
     for name, own in params.items():
         words = training_texts(own), source_texts(own), single_changes(own)
-        runs.append(Measured(name, (root / name).parent / "metrics", run_from(describe(own)), *words, reduced_sets(own, papers)))
-    rest, many = ({paper: needs(params[f"profiles/{paper}/params.yaml"], speeds, n) for paper in papers} for n in (1, SEEDS))
+        reduced = reduced_sets(own, lengths, papers)
+        runs.append(Measured(name, (root / name).parent / "metrics", run_from(describe(own)), *words, reduced))
+    rest, many = ({paper: needs(own, speeds, n) for paper, own in papers.items()} for n in (1, SEEDS))
     return {
         root / "metrics/coverage.md": coverage_markdown(published, runs, rest, many, machine.name),
         root / "REPRODUCTION.md": reproduction_markdown(published, runs, rest, root / "metrics/benchmarks"),

@@ -128,7 +128,7 @@ def _strengths(data: Dataset) -> dict[str, Any]:
     own = data.evaluation
     return {
         **{"eps": own.linf.eps, "sweep": own.linf.sweep, "c": own.l2.c, "table_eps": own.table.eps, "table_c": own.table.c},
-        **{"headline_eps": own.headline.eps, "epochs": data.training.epochs},
+        **{"headline_eps": own.headline.eps, "epochs": data.training.epochs, "network": data.networks["main"].text},
     }
 
 

@@ -16,11 +16,12 @@ from pipeline.reporting.published import pcl_published
 from pipeline.reporting.verdict.status import FEATURES as FEATURES_GROUP
 from pipeline.reporting.verdict.status import FEATURES_ADVERSARIAL
 
-TABLES = ("verdict", "verdict_status", "pcl", "curves")  # files that the claims are checked on
+TABLES = ("verdict", "verdict_status", "hcp", "pcl", "curves")  # files that the claims are checked on
 FEATURES = ("center", "pcl", "pcl_deep", "hcp", "hcp_fs")  # published keys of the losses on features without an adversary
 FLAGGED = " (flagged)"  # after the label of a model of which a check for masked gradients warns
 VERDICT = "verdict"  # where a row is from: verdict.csv
 WEAKER = "weaker"  # curves.csv, at the eps at which BIM leaves nearest to half of the undefended model's images right
+PRINTED = "printed"  # hcp table 2 at its eps, on a data set that it has
 BLACK_BOX = "from vgg"  # pcl table 3: images made on another network, and clean accuracy on the images of that table
 TABLE_4 = "table 4"  # pcl table 4, at its eps
 COMPARED = "compared"  # pcl tables 5 and 6 at their eps on a data set that they have, else verdict.csv
@@ -69,6 +70,11 @@ def claims(published: pd.DataFrame) -> list[Claim]:
             (("hcp", 2), ("pcl", 3)),
         ),
         Claim("HCP > CL > PCL > SM", under(WEAKER, ["bim"], pairwise(("hcp", "center", "pcl", "softmax_fs"))), (("hcp", 2),)),
+        Claim(
+            "HCP > CL > PCL > SM, at the eps of HCP table 2",
+            under(PRINTED, ["bim"], pairwise(("hcp", "center", "pcl", "softmax_fs"))),
+            (("hcp", 2),),
+        ),
         Claim(
             "On ten classes HCP needs no softmax pretraining: from scratch it loses at most one point",
             [*under(VERDICT, ["clean"], [("hcp_fs", "hcp")]), *under(WEAKER, ["bim"], [("hcp_fs", "hcp")])],
@@ -140,9 +146,12 @@ def rows_of(dataset: str, tables: Mapping[str, pd.DataFrame], keys: Mapping[str,
     third, fourth = pcl[pcl["table"] == 3], pcl[(pcl["table"] == 4) & (pcl["attack"] != "clean")]
     shown = third[(third["setting"] == BLACK_BOX) | (third["attack"] == "clean")]
     informed = fourth["setting"].map({ADAPTIVE_SETTING: ADAPTIVE}).fillna("")
+    hcp = own["hcp"]
+    at_theirs = hcp[(hcp["table"] == 2) & hcp["measured"].notna() & hcp["published"].notna()]
     compared = pcl[pcl["table"].isin((5, 6)) & (pcl["setting"] == WHITE_BOX) & pcl["published"].notna()]
     parts = [
         verdict.assign(where=VERDICT),
+        at_theirs.assign(where=PRINTED),
         shown.assign(where=BLACK_BOX),
         fourth.assign(where=TABLE_4, attack=informed + fourth["attack"]),
         (compared if len(compared) else verdict).assign(where=COMPARED),
@@ -208,7 +217,7 @@ def count_text(verdicts: Sequence[str], agreeing: int) -> str:
 
 
 def attack_name(row: pd.Series, source: str) -> str:
-    if row["where"] in (WEAKER, TABLE_4) or (row["where"] == COMPARED and row["attack"] != "clean"):
+    if row["where"] in (WEAKER, PRINTED, TABLE_4) or (row["where"] == COMPARED and row["attack"] != "clean"):
         return name_attack(row["attack"], row["eps"])
     text = row["attack"] if row["attack"] == "clean" else attack_text(row["attack"])
     return f"{text} from {source}" if row["where"] == BLACK_BOX and text != "clean" else str(text)

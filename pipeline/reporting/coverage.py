@@ -17,6 +17,7 @@ from pipeline.reporting.run import Run
 from pipeline.reporting.tables import interval
 
 FIGURE = ["paper", "table", "dataset", "setting", "key", "attack", "eps", "metric"]
+MEASUREMENT = ["dataset", "setting", "key", "attack", "eps", "metric"]  # which several tables may print
 POINTS = 5.0  # of accuracy
 SHARE = 0.25  # of the published value, for all else
 SEEDS, GPUS = 5, (1, 8, 64, 512)
@@ -36,7 +37,7 @@ STATUSES = {  # in the order of the columns
 class Measured(NamedTuple):
     """A run by its params.yaml; its tables are in metrics/tables once it has been run. By data set, training: what it trains with;
     sources: the networks whose images are shown to the others; changes: (method, another one, in which entry their recipes differ).
-    reduced: (paper, data set) of which it has fewer images or epochs than the paper."""
+    reduced: (paper, data set) of which it has fewer images or epochs than the paper, or another network."""
 
     name: str
     metrics: Path
@@ -135,8 +136,7 @@ def coverage_markdown(published: pd.DataFrame, runs: Sequence[Measured], rest: N
     undefended = int((difference.index.get_level_values("key") == UNDEFENDED).sum())
     counted = sorted({int(images) for images in table["images"].dropna()})
     widest = ": the interval adds up to " + ", ".join(f"{_widest(n):.1f} points on {n} images" for n in counted) if counted else ""
-    known = {own.published for one in runs for group in (one.run.sources, one.run.methods) for own in group.values()}
-    lacking = sorted(set(table["key"]) - known)
+    lacking = not_here(table, runs)
     parts = [
         f"# What is reproduced of {len(table)} figures",
         "Written by `python -m stages.coverage` from the tables of the runs.",
@@ -150,7 +150,8 @@ def coverage_markdown(published: pd.DataFrame, runs: Sequence[Measured], rest: N
         f"{difference.quantile(0.75):.1f} (upper quartile) and {difference.max():.1f} at most: a rough guide to what another "
         f"implementation changes. Few images make agreement easier{widest}. All else (norms of noise, times as multiples of cross "
         f"entropy's, epochs) has to be within {SHARE:.0%}.",
-        "**Reduced schedule**: fewer training images or epochs than the paper; "
+        distinct_text(table),
+        "**Reduced schedule**: fewer training images or epochs than the paper, or another network than the paper's profile; "
         + (f"so {', '.join(f'`{name}`' for name in reduced)}, whose report says which. " if reduced else "none so far. ")
         + "What else is smaller there, test images, steps of C&W and of PGD in training, the source network, is in "
         "[REPRODUCTION.md](../REPRODUCTION.md#what-was-run) and in the reports.",
@@ -171,24 +172,48 @@ def coverage_markdown(published: pd.DataFrame, runs: Sequence[Measured], rest: N
     return "\n\n".join(parts) + "\n"
 
 
+def not_here(table: pd.DataFrame, runs: Sequence[Measured]) -> list[str]:
+    """table: `coverage`. Published methods that no run has."""
+    known = {own.published for one in runs for group in (one.run.sources, one.run.methods) for own in group.values()}
+    return sorted(set(table["key"]) - known)
+
+
+def distinct_text(table: pd.DataFrame) -> str:
+    """table: `coverage`. Some figures stand in several tables."""
+    by_model = table.drop_duplicates(MEASUREMENT)
+    taken = by_model["measured"].notna()
+    return (
+        f"The papers print some figures in several tables, and some by both papers: the {len(table)} are {len(by_model)} "
+        f"measurements, of which {taken.sum()} were made."
+    )
+
+
 def kinds_table(table: pd.DataFrame) -> str:
     """table: `coverage`. Of the measured figures, how many are within the tolerance: agreement on clean accuracy says nothing of a
     defence."""
     rows = table[table["measured"].notna()]
     linf = (rows["setting"] == WHITE_BOX) & rows["attack"].isin(LINF)
-    largest = rows["eps"] == rows[linf].groupby("dataset")["eps"].max().reindex(rows["dataset"]).to_numpy()
+    defended, of_papers = linf & (rows["key"] != UNDEFENDED), rows["key"].str.startswith(("hcp", "pcl"))
+    adversarial = rows["key"].str.contains("_at")
+    largest = rows["eps"] == rows["eps"].where(defended).groupby([rows["paper"], rows["dataset"]]).transform("max")
     kinds = {
         "clean": (rows["attack"] == "clean") & (rows["metric"] == "accuracy"),
         "FGSM, BIM, MIM, PGD, the undefended model": linf & (rows["key"] == UNDEFENDED),
-        "FGSM, BIM, MIM, PGD, defended models": linf & (rows["key"] != UNDEFENDED),
-        "of these at the largest eps of the data set": linf & (rows["key"] != UNDEFENDED) & largest,
+        "FGSM, BIM, MIM, PGD, HCP and PCL": defended & of_papers & ~adversarial,
+        "FGSM, BIM, MIM, PGD, HCP and PCL with adversarial training": defended & of_papers & adversarial,
+        "FGSM, BIM, MIM, PGD, other defences": defended & ~of_papers,
+        "of all defences, at the largest eps that the paper has for the data set": defended & largest,
         "C&W": (rows["setting"] == WHITE_BOX) & (rows["attack"] == CW),
         "attacks that know the prototypes": rows["setting"] == ADAPTIVE_SETTING,
         "images from another model": rows["setting"].str.startswith("from "),
+        "norm of noise": rows["metric"] == "mse",
     }
     near = rows["status"].isin(("reproduced", "reduced_near"))
     lines = [
-        {"figures": name, "measured": int(kind.sum()), "within the tolerance": int((kind & near).sum())}
+        {
+            **{"figures": name, "measured": int(kind.sum()), "within the tolerance": int((kind & near).sum())},
+            "measurements": len(rows[kind].drop_duplicates(MEASUREMENT)),
+        }
         for name, kind in kinds.items()
     ]
     return markdown_table(pd.DataFrame(lines))

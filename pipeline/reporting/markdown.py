@@ -112,7 +112,7 @@ def schedule_text(epochs: dict[str, dict[str, int]], paper: dict[str, dict[str, 
         for dataset, named in epochs.items()
         for name, lengths in paper.items()
     )
-    verdict = "the paper's length" if full else "reduced against the paper, so a lower value here does not refute it"
+    verdict = "the paper's length" if full else "reduced against the paper, so no value here confirms or refutes it"
     return f"Epochs: {ours}; the paper {theirs}: {verdict}."
 
 

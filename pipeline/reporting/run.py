@@ -35,7 +35,8 @@ class Source(NamedTuple):
 
 class Dataset(NamedTuple):
     """eps, c: measured, of l-inf attacks and of C&W; sweep: further eps, of some methods; table_eps, table_c: of tables with one
-    strength where the paper's table lacks the data set; headline_eps: of the verdict; epochs: by name of the schedule."""
+    strength where the paper's table lacks the data set; headline_eps: of the verdict; epochs: by name of the schedule; network: in
+    words."""
 
     eps: list[float]
     sweep: list[float]
@@ -44,6 +45,7 @@ class Dataset(NamedTuple):
     table_c: float
     headline_eps: float
     epochs: dict[str, int]
+    network: str = ""
     norm: str = "linf"  # in which headline_eps is
 
 

@@ -13,7 +13,7 @@ from conftest import ROOT
 from pipeline.params.lookups import LOOKUPS
 from pipeline.params.resolve import describe
 from pipeline.params.schema import load_params
-from pipeline.reporting.coverage import Measured, apart, coverage, coverage_markdown, figures, kinds_table
+from pipeline.reporting.coverage import Measured, apart, coverage, coverage_markdown, distinct_text, figures, kinds_table
 from pipeline.reporting.published import PATH, load_published
 from pipeline.reporting.run import run_from
 from pipeline.runtime.sums import write_sums
@@ -132,17 +132,35 @@ def test_the_committed_pages_are_of_the_committed_tables(tmp_path: Path) -> None
 
 
 def test_kinds_of_figures_are_counted_by_hand() -> None:
-    columns = ["dataset", "setting", "key", "attack", "eps", "metric", "measured", "status"]
+    columns = ["paper", "dataset", "setting", "key", "attack", "eps", "metric", "measured", "status"]
     near, far = "reduced_near", "reduced_far"
     rows = [
-        ("mnist", "white-box", "pcl", "clean", 0.0, "accuracy", 99.0, near),
-        ("mnist", "white-box", "softmax_fs", "pgd", 0.3, "accuracy", 0.0, near),
-        ("mnist", "white-box", "pcl", "pgd", 0.1, "accuracy", 50.0, near),
-        ("mnist", "white-box", "pcl", "pgd", 0.3, "accuracy", 0.0, far),
-        ("mnist", "white-box", "pcl", "cw", 10.0, "accuracy", 0.0, far),
-        ("mnist", "adaptive", "pcl", "pgd", 0.3, "accuracy", 0.0, "reproduced"),
-        ("mnist", "from vgg", "pcl", "pgd", 0.3, "accuracy", 0.0, "different"),
-        ("svhn", "white-box", "pcl", "pgd", 0.03, "accuracy", None, "not_run"),
+        ("hcp", "mnist", "white-box", "pcl", "clean", 0.0, "accuracy", 99.0, near),
+        ("pcl", "mnist", "white-box", "pcl", "clean", 0.0, "accuracy", 99.0, far),  # another published value
+        ("pcl", "mnist", "white-box", "softmax_fs", "pgd", 0.5, "accuracy", 0.0, near),  # no defended model has this eps
+        ("pcl", "mnist", "white-box", "pcl", "pgd", 0.1, "accuracy", 50.0, near),
+        ("pcl", "mnist", "white-box", "pcl", "pgd", 0.3, "accuracy", 0.0, far),
+        ("pcl", "mnist", "white-box", "pcl_at_pgd", "pgd", 0.3, "accuracy", 9.0, far),
+        ("pcl", "mnist", "white-box", "madry", "pgd", 0.3, "accuracy", 50.0, near),
+        ("hcp", "mnist", "white-box", "hcp", "bim", 0.03, "accuracy", 50.0, near),
+        ("hcp", "mnist", "white-box", "hcp", "noise_batch", 5.0, "mse", 0.1, near),
+        ("pcl", "mnist", "white-box", "pcl", "cw", 10.0, "accuracy", 0.0, far),
+        ("pcl", "mnist", "adaptive", "pcl", "pgd", 0.3, "accuracy", 0.0, "reproduced"),
+        ("pcl", "mnist", "from vgg", "pcl", "pgd", 0.3, "accuracy", 0.0, "different"),
+        ("pcl", "svhn", "white-box", "pcl", "pgd", 0.03, "accuracy", None, "not_run"),
     ]
-    lines = [line.split("|")[1:-1] for line in kinds_table(pd.DataFrame(rows, columns=columns)).splitlines()[2:]]
-    assert [tuple(int(cell) for cell in line[1:]) for line in lines] == [(1, 1), (1, 1), (2, 1), (1, 0), (1, 0), (1, 1), (1, 0)]
+    table = pd.DataFrame(rows, columns=columns)
+    lines = [line.split("|")[1:-1] for line in kinds_table(table).splitlines()[2:]]
+    assert [tuple(int(cell) for cell in line[1:]) for line in lines] == [
+        (2, 1, 1),  # clean: figures, within the tolerance, measurements
+        (1, 1, 1),
+        (3, 2, 3),  # PCL at 0.1 and 0.3, HCP
+        (1, 0, 1),
+        (1, 1, 1),
+        (4, 2, 4),  # PCL, PCL + AT and Madry at 0.3, HCP at 0.03
+        (1, 0, 1),
+        (1, 1, 1),
+        (1, 0, 1),
+        (1, 1, 1),
+    ]
+    assert "the 13 are 12 measurements, of which 11 were made" in distinct_text(table)

@@ -121,7 +121,7 @@ def test_sweep_lines_start_at_clean_accuracy() -> None:
     assert panel.get_title() == "b, d"
     lines = {line.get_label(): line.get_xydata().tolist() for line in panel.lines}
     assert lines == {"FGSM": [[0, 97], [0.1, 70]], "PGD": [[0, 97], [0.1, 60], [0.2, 30]]}
-    assert len(sweep_figure(sweep.head(0)).axes) == 3
+    assert not any(ax.lines for ax in sweep_figure(sweep.head(0)).axes)  # a sentence
 
 
 def test_without_planes_the_figures_say_so() -> None:

@@ -277,7 +277,7 @@ def test_the_first_lines_say_what_was_trained_on_what(tmp_path: Path) -> None:
     run = run_from(describe(load_params(ROOT / "params.yaml", LOOKUPS)))
     own = run.datasets["digits"]._replace(epochs={"pretrain": 5, "mixed": 9})
     text = provenance.made_sentence(run._replace(datasets={"mnist": own}, seeds=[0, 1]), tmp_path)
-    assert text.startswith("Trained on mnist: 6,030 images, 5 pretrain, 9 mixed epochs. Seeds: 0, 1. Made at commit ")
+    assert text.startswith("Trained on mnist: small_cnn, 6,030 images, 5 pretrain, 9 mixed epochs. Seeds: 0, 1. Made at commit ")
     assert f"on {provenance.cpu_text()}, GPU: {provenance.gpu_text()}." in text
 
 

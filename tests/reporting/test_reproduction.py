@@ -51,10 +51,12 @@ def asked(
     status: pd.DataFrame = EMPTY,
     pcl: pd.DataFrame | None = None,
     by_eps: list[dict[str, Any]] | None = None,
+    hcp: list[dict[str, Any]] | None = None,
 ) -> dict[str, Answer]:
     """by_eps: of curves.csv."""
     tables = {"verdict": pd.DataFrame(rows), "verdict_status": status, "pcl": table_3() if pcl is None else pcl}
     tables["curves"] = pd.DataFrame(by_eps or [row("hcp", "pgd", 1.0)])
+    tables["hcp"] = pd.DataFrame(hcp or [row("hcp", "bim", 1.0)]).assign(table=2, published=40.0 if hcp else None)
     return {answer.claim: answer for answer in answers("mnist", PUBLISHED, tables, {"our_hcp": "hcp"}, "a net")}
 
 
@@ -71,6 +73,14 @@ def test_a_chain_holds_where_every_pair_does() -> None:
     for pcl, verdict, count in ((29.0, "not told apart", counts[0]), (33.0, "does not hold", counts[1])):
         found = asked(left, by_eps=[*falling[:2], row("pcl", "bim", pcl), falling[3]])["HCP > CL > PCL > SM"]
         assert (found.verdict, found.counts) == (verdict, count)
+
+
+def test_the_chain_is_also_asked_at_the_eps_of_the_paper_where_it_has_the_data_set() -> None:
+    names = ("our_hcp", "center", "pcl", "softmax_fs")
+    rows = [row(name, "bim", value, eps=0.03) for name, value in zip(names, (0.5, 4.0, 0.0, 0.0), strict=True)]
+    found = asked([row("our_hcp", "autoattack", 0.0)], hcp=rows)["HCP > CL > PCL > SM, at the eps of HCP table 2"]
+    assert (found.verdict, found.source) == ("does not hold", "HCP table 2: 8 of 9")
+    assert found.measured == "BIM, eps 0.03: OUR_HCP 0.5, CENTER 4.0, PCL 0.0, SOFTMAX_FS 0.0"
 
 
 def test_losses_on_features_are_compared_where_half_of_the_undefended_model_s_images_are_left() -> None:
@@ -105,6 +115,7 @@ def test_of_a_hundred_classes_the_paper_does_not_claim_that_no_pretraining_is_ne
     rows = [row(method, "clean", 40.0, dataset="cifar100") for method in ("hcp_fs", "hcp", "hcp_at", "at")]
     tables = {name: pd.DataFrame(rows) for name in ("verdict", "curves")} | {"verdict_status": EMPTY}
     tables["pcl"] = table_3().assign(dataset="cifar100")
+    tables["hcp"] = pd.DataFrame(rows).assign(table=1, published=None)
     claims = [answer.claim for answer in answers("cifar100", PUBLISHED, tables, {}, "a net")]
     assert "HCP + AT > AT" in claims
     assert FROM_SCRATCH not in claims
@@ -211,7 +222,8 @@ def test_a_run_is_held_against_the_published_tables(tmp_path: Path) -> None:
     texts = {"mnist": "conv6"}, {"mnist": "vgg19 of width 16"}, {"mnist": []}
     run = Measured("short", tmp_path, run_from(describe(params)), *texts, {("pcl", "mnist")})
     rest = {"hcp": {"cifar10": (12.84, 4.5, 1, 25)}, "pcl": {"cifar10": (19.42, 3.5, 1, 45), "mnist": (4.26, 1.4, 1, 45)}}
-    runs = [run, run._replace(name="never", metrics=tmp_path / "none")]
+    digits = run_from(describe(load_params(ROOT / "params.yaml", LOOKUPS)))
+    runs = [run, run._replace(name="never", metrics=tmp_path / "none", run=digits)]
     text = reproduction_markdown(PUBLISHED, runs, rest, tmp_path / "benchmarks")
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
     epochs = "50 pretrain, 300 train (PCL 50 pretrain, 300 train)"
@@ -219,8 +231,9 @@ def test_a_run_is_held_against_the_published_tables(tmp_path: Path) -> None:
     assert ["short", "mnist", "6,030", epochs, "conv6", "vgg19 of width 16", "0", "300", judged] in lines
     assert ["pcl", "3", "mnist", "SM (FS)", "short", "2 of 4", "-1.0", "+8.0", "+4.0", "+76.1"] in lines
     assert ["hcp", "cifar10", "1, 2, 3, 4", "41", "12.8"] in lines  # 6 + 18 + 5 + 12 figures
-    assert ["pcl", "cifar10", "3, 4, 5, 8, 9, 11, 12, 13", "246", "19.4"] in lines  # 44 + 15 + 104 + 8 + 25 + 24 + 10 + 16
-    assert ["pcl", "mnist", "6", "99", "4.3"] in lines  # of table 3 it has some
+    tables = "3, 4, 5, 8, 9, 11, 12, 13"
+    assert ["pcl", "cifar10", tables, "238", "19.4"] in lines  # 44 + 15 + 96 (8 are of Yu et al.) + 8 + 25 + 24 + 10 + 16
+    assert ["pcl", "mnist", "3 in part, 6", str(40 + 91), "4.3"] in lines  # of table 3 it has four; 8 of table 6 are of Yu et al.
     assert ["hcp", "svhn", "1, 2, 3, 4", "41", "-"] in lines  # which the profile might leave out
     assert ["mnist", "SOFTMAX_FS", "0.0200, rank 1", "0.0400, rank 3"] in lines
     assert ["mnist", "HCP", "0.0100, rank 2", "0.0500, rank 2"] in lines

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from pipeline.reporting.markdown import NOT_THE_WORST, methods_by, name_attack, published_text, run_text, value_text
+from pipeline.reporting.markdown import NOT_THE_WORST, grid, methods_by, name_attack, published_text, run_text, value_text
 
 TITLES = {
     1: "Table 1: clean accuracy",
@@ -63,7 +63,9 @@ def published_part(number: int, table: pd.DataFrame) -> list[str]:
         return []
     pairs = zip(table["dataset"], table["attack"], table["eps"], strict=True)
     names = [d if number in (1, 3) else f"{d} {name_attack(a, e)}" for d, a, e in pairs]
-    return ["### Published, not measured here", methods_by(table, pd.Series(names, index=table.index), "published", published_text)]
+    columns = pd.Series(names, index=table.index)  # without bold: what is best in print may be among the measured
+    cells = grid(table, lines=table["label"], columns=columns, value="published", text=published_text, best=None)
+    return ["### Published, not measured here", cells]
 
 
 def hcp_table_markdown(number: int, table: pd.DataFrame, schedule: str) -> str:

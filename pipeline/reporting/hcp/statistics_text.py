@@ -144,6 +144,9 @@ def statistics_markdown(table: pd.DataFrame, labels: dict[str, str], names: dict
     if not missing:
         compare = f"Measured: {blocks_note(table, 'compare')}. "
         compare += f"Pairs that differ at alpha {scalar(table, 'compare', 'alpha'):g}: {separated(table, 'compare', names)}."
+        measured, printed = (len(mean_ranks(table, group)) for group in ("compare", "published"))
+        if measured < printed:
+            compare += f" Ranks among {measured} methods: not comparable with the paper's, among {printed}."
     parts = ["## Friedman test and Nemenyi post-hoc", BLOCKS, CAUTION, "### The methods that the paper compares"]
     parts += [compare_part(table, names), compare, paper_part(table, names), "### All methods", *all_part(table, labels)]
     return "\n\n".join(parts) + "\n"

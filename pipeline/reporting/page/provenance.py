@@ -98,9 +98,8 @@ def made_sentence(run: Run, metrics: Path) -> str:
     trained = []
     for name, own in run.datasets.items():
         images = read_record(metrics / f"data/{name}.json")["images"]["train"]
-        trained.append(
-            f"{name}: {images:,} images, {', '.join(f'{count} {schedule}' for schedule, count in own.epochs.items())} epochs"
-        )
+        epochs = ", ".join(f"{count} {schedule}" for schedule, count in own.epochs.items())
+        trained.append(f"{name}: {own.network}, {images:,} images, {epochs} epochs")
     made = f"{commit_text(Path(__file__).parent)}, on {cpu_text()}, GPU: {gpu_text()}"
     return f"Trained on {'; '.join(trained)}. Seeds: {', '.join(map(str, run.seeds))}. Made at commit {made}."
 

@@ -23,9 +23,11 @@ from pipeline.reporting.verdict.prototypes import prototypes_markdown
 
 OVERVIEW = {
     "overview.png": (
-        "Published accuracy under the papers' strongest l-inf attack (on CIFAR-10 if they do not use the data set), measured "
-        "accuracy under the strongest of the same attacks, and under AutoAttack. A dark line joins the values that the two papers "
-        "give for one method. Without a diamond: no published value, but above chance under AutoAttack."
+        "Published accuracy under the strongest l-inf attack of HCP tables 2 and 4 (which have no PGD) and PCL table 3, on "
+        "CIFAR-10 if they do not have the data set; measured accuracy under the strongest of FGSM, BIM, MIM and PGD, and under "
+        "AutoAttack. A dark line joins the values that the two papers give for one method. Without a diamond: no "
+        "published value, but "
+        "above chance under AutoAttack."
     ),
 }
 HCP_FIGURES = {

@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipeline.reporting.drawing import as_drawn, save
+from pipeline.reporting.drawing import as_drawn, save, text_figure
 from pipeline.reporting.files import read_table
 from pipeline.reporting.markdown import attack_text
 from pipeline.reporting.measurements import load_planes
@@ -40,7 +40,9 @@ def save_pcl_figures(run: Run, data: Path, tables: Path, out: Path) -> None:
 def sweep_figure(sweep: pd.DataFrame) -> Figure:
     """Figure 7. sweep: `sweep_table`. A panel per data set and method, a line per attack, each from clean accuracy on."""
     panels = [rows for _, rows in sweep.groupby(["dataset", "method"], sort=False)]
-    height = max(1, -(-len(panels) // COLUMNS))
+    if not panels:
+        return text_figure("No method was attacked beyond the eps of the tables.")
+    height = -(-len(panels) // COLUMNS)
     figure = Figure(figsize=(3.6 * COLUMNS, 3.0 * height), layout="constrained")
     axes = figure.subplots(height, COLUMNS, squeeze=False, sharey=True)
     for ax in axes.flat[len(panels) :]:
@@ -49,8 +51,7 @@ def sweep_figure(sweep: pd.DataFrame) -> Figure:
         sweep_panel(ax, rows)
     for row in axes:
         row[0].set_ylabel("accuracy, %")
-    if panels:
-        axes[0, 0].legend(fontsize=8, loc="upper right")
+    axes[0, 0].legend(fontsize=8, loc="upper right")
     return figure
 
 
