@@ -15,8 +15,8 @@ def main() -> int:
     command = parser.parse_args().command or parser.error("a command is missing")
     try:
         process = subprocess.Popen(command, start_new_session=True)
-    except FileNotFoundError:
-        print(f"error: {command[0]} is not on the PATH", file=sys.stderr)
+    except OSError as error:
+        print(f"error: {command[0]} cannot be run ({error.strerror})", file=sys.stderr)
         return 127
     for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(name) != signal.SIG_IGN:  # nohup lets a run outlive its terminal

@@ -17,7 +17,12 @@ def main() -> None:
     parser.add_argument("folder", nargs="?", type=Path, default=Path(), help="default: the current folder")
     folder = parser.parse_args().folder
     with one_line_errors():
-        print(f"{sync_all(Settings(**read_tracking()), folder)} runs recorded")
+        if not folder.is_dir():
+            raise ValueError(f"{folder} is not a folder")
+        settings = Settings(**read_tracking())
+        if not settings.enabled:
+            raise ValueError("tracking.enabled is false in params.yaml: nothing is recorded")
+        print(f"{sync_all(settings, folder)} runs recorded")
 
 
 if __name__ == "__main__":

@@ -22,15 +22,16 @@ LOOKUPS = ("losses/__init__.py", "models/__init__.py", "attacks/__init__.py", "d
 @cache
 def import_graph(root: Path) -> dict[Path, set[Path]]:
     """For each file in root/pipeline and root/stages, those of them that it imports."""
-    return {file: imports(file, root) for room in ("pipeline", "stages") for file in (root / room).rglob("*.py")}
+    return {file: imports(file, root) for room in ("pipeline", "stages") for file in (root / room).rglob("[!.]*.py")}
 
 
 def imports(file: Path, root: Path) -> set[Path]:
     """Files below `root` that a file imports, anywhere in it, with the __init__.py of their packages."""
-    names = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    names, here = set(), file.relative_to(root).parts
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"), file)):
         if isinstance(node, ast.ImportFrom):
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}  # a module, or what is in the module before the dot
+            module = [*(here[: -node.level] if node.level else ()), *filter(None, [node.module])]
+            names |= {".".join([*module, alias.name]) for alias in node.names}  # a module, or what is in the module before the dot
         elif isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
     paths = {root.joinpath(*name.split(".")) for name in names}
@@ -61,7 +62,7 @@ def code_digest(file: Path) -> str:
 
 def without_words(text: str) -> str:
     """Python code without comments, docstrings and other strings that stand alone: they change no result."""
-    lines = text.splitlines(keepends=True)
+    lines = io.StringIO(text).readlines()  # as tokenize counts them: str.splitlines also splits at a form feed
     for (top, left), (bottom, right) in reversed([*_words(text)]):
         kept = lines[top - 1][:left].rstrip() + lines[bottom - 1][right:]
         lines[top - 1 : bottom] = [kept] if kept.strip() else []

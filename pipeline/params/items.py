@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
+from pydantic import ValidationError
 
-from pipeline.params.choices import AttackChoice, NetworkChoice, SourceChoice
+from pipeline.params.choices import AttackChoice, NetworkChoice, SourceChoice, problems_of
 from pipeline.params.dataset import Augment, Optimizer, Sample, Validation
 from pipeline.params.measured import Adaptive, FollowUp, Noise
 from pipeline.params.merge import ParamsError
@@ -146,7 +147,10 @@ def read_item(kind: type[Item], *path: str) -> Item:
         text = read_whole(file, FOLDER)
     except ValueError as error:
         raise ParamsError(f"{file} is damaged or changed ({error}); run `dvc repro -f items`") from error
-    return kind.model_validate(yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)), strict=False)
+    try:
+        return kind.model_validate(yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)), strict=False)
+    except ValidationError as error:
+        raise ParamsError(f"{file} was written by other code ({problems_of(error)[0]}); run `dvc repro items`") from error
 
 
 def write_item_files(items: Mapping[tuple[str, ...], Strict | dict[str, Any]]) -> None:

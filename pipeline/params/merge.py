@@ -7,7 +7,6 @@ source) takes the place of the whole one before it, whose options are not its ow
 import os
 import re
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -109,13 +108,6 @@ def explain(tree: Tree, depth: int = 0) -> list[str]:
             where = f"   # {value.file}:{value.line}" if isinstance(value, Leaf) else ""
             lines.append(f"{'  ' * depth}{key}: {text}{where}")
     return lines
-
-
-def pick(choices: Mapping[str, Any], name: str, what: str) -> Any:
-    """choices[name]. Raises ValueError that lists the choices."""
-    if name not in choices:
-        raise ValueError(f"unknown {what} {name!r}, choose from {', '.join(sorted(choices))}")
-    return choices[name]
 
 
 class _TrackingBlock(Strict):

@@ -41,7 +41,10 @@ DIGITS = 1797
 def known_sizes(source: SourceChoice) -> Known | None:
     """None for a set that has to be read first."""
     if source.name == "sklearn_digits":
-        test = math.ceil(DIGITS * source.options["test_fraction"])
+        fraction = source.options.get("test_fraction")
+        if not isinstance(fraction, float) or not 0 < fraction < 1:
+            return None  # which is said elsewhere
+        test = math.ceil(DIGITS * fraction)
         return Known(8, 1, 10, DIGITS - test, test)
     if source.name in ("public_set", "torchvision"):
         return PUBLIC.get(str(source.options.get("dataset")).lower().replace("_", ""))

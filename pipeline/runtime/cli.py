@@ -5,6 +5,7 @@ import argparse
 import io
 import json
 import os
+import re
 import shlex
 import sys
 import time
@@ -55,14 +56,20 @@ def run_stage(main: Callable[..., None], **arguments: str) -> None:
         if script in LAUNCHED:
             launch(script, [str(value) for value in values.values()])
         main(*values.values())
-    if os.environ.get("RANK", "0") == "0":  # of torchrun
+    if (script in LAUNCHED or "DVC_STAGE" in os.environ) and is_first():
         write_time(script, [str(value) for value in values.values()], time.monotonic() - start)
+
+
+def is_first() -> bool:
+    """Of several ranks of torchrun. Others set RANK too: Kubernetes does for each pod."""
+    return "TORCHELASTIC_RUN_ID" not in os.environ or os.environ.get("RANK", "0") == "0"
 
 
 def _of_the_machine(error: Exception) -> str | None:
     """One line for memory that is full and for a GPU that this PyTorch has no kernels for; torch is not imported to know them."""
     text = " ".join(str(error).split())
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text:
+    full = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    if full or re.search("can't allocate memory|out of memory", text):
         return f"out of memory: lower training.batch_size or evaluation.batch_size of the data set in params.yaml ({text[:150]})"
     if "no kernel image is available" in text:
         return "this PyTorch has no kernels for the GPU here: set compute.device to cpu, or install a build of PyTorch for the GPU"

@@ -22,7 +22,7 @@ def stale_lock(folder: Path) -> str | None:
         return f"{file}, DVC's lock file, is truncated, perhaps by a kill: if no DVC process runs here, rm {file}"
     entries = [*held.get("write", {}).values(), *(entry for entries in held.get("read", {}).values() for entry in entries)]
     for number, command in sorted({(int(entry["pid"]), str(entry["cmd"])) for entry in entries}):
-        if other := _another(number, command):
+        if (other := _another(number, command)) is not None:
             return (
                 f"{file}, DVC's lock file, is of `{command}`, process {number}, which was killed; the number belongs to `{other}` "
                 f"now, for which DVC would wait: rm {file}"
@@ -49,4 +49,4 @@ def _another(number: int, command: str) -> str | None:
     except (psutil.NoSuchProcess, psutil.AccessDenied):
         return None
     arguments = command.partition(" ")[2]
-    return None if " ".join(words).endswith(arguments) else " ".join(words)[:80]
+    return None if words and " ".join(words).endswith(arguments) else " ".join(words)[:80] or "a process of the system"

@@ -3,12 +3,15 @@
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 from pipeline.runtime.distributed import from_main, is_main
+
+KEPT = 14 * 24 * 3600  # seconds: a killed experiment with other params may be started again
 
 
 @contextmanager
@@ -17,7 +20,7 @@ def unfinished_work(stage: str, *item: object, key: str) -> Iterator[Path]:
     also for copies of it (queued experiments). Where another process runs the same item at the same time, this process gets a
     folder of its own. The folder is locked by the operating system, which frees the lock of a killed process.
 
-    When the block ends well the folder is removed, and those of other keys that nobody works in."""
+    When the block ends well the folder is removed, and those of other keys that nobody has worked in for KEPT."""
     place = Path(os.environ.get("DVC_ROOT", "."), ".ckpt", "-".join([stage, *map(str, item)]))
     lock, name = None, key
     if is_main():
@@ -63,9 +66,16 @@ def _locked(folder: Path, *, sure: bool = False) -> IO[str] | None:
 
 def _remove_abandoned(place: Path) -> None:
     for folder in place.iterdir() if place.is_dir() else ():
-        lock = _locked(folder, sure=True) if folder.is_dir() else None
+        lock = _locked(folder, sure=True) if folder.is_dir() and _is_old(folder) else None
         if lock is not None:
             shutil.rmtree(folder, ignore_errors=True)
             lock.close()
     if place.is_dir() and not any(place.iterdir()):
         shutil.rmtree(place, ignore_errors=True)
+
+
+def _is_old(folder: Path) -> bool:
+    try:
+        return time.time() - max(path.stat().st_mtime for path in (folder, *folder.rglob("*"))) > KEPT
+    except FileNotFoundError:  # somebody works in it
+        return False

@@ -5,6 +5,7 @@ import json
 import re
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,7 +52,8 @@ def record_report(store: Store, folder: Path) -> int:
         return 0
     key = content_key([*files, *sorted((metrics / "cards").glob("*/*.png"))])
     with store_errors():
-        runs = {(run.data.tags.get("key"), run.data.tags.get("key.attack")): run for run in reversed(store.runs())}
+        every = store.runs()
+    runs = {(run.data.tags.get("key"), run.data.tags.get("key.attack")): run for run in reversed(every)}
     try:
         found = {model: runs[keys] for model in _models(folder) if (keys := _keys(folder, model)) in runs}
         old = [model for model, run in found.items() if run.data.tags.get("key.report") != key]
@@ -62,7 +64,21 @@ def record_report(store: Store, folder: Path) -> int:
     with store_errors():
         for model in old:
             _record(store.client, found[model], results[model], key)
+        _mark_current(store.client, every, {run.data.tags["model"]: run.info.run_id for run in found.values()})
     return len(old)
+
+
+def _mark_current(client: Any, runs: Sequence[Any], current: Mapping[str, str]) -> None:
+    """current: the id of the reported run by model, which after a return to earlier params is not the last. Experiments stand
+    apart."""
+    for run in runs:
+        now, marked = current.get(run.data.tags.get("model", "")), "superseded_by" in run.data.tags
+        if now is None or "experiment" in run.data.tags:
+            continue
+        if run.info.run_id != now and not marked:
+            client.set_tag(run.info.run_id, "superseded_by", now)
+        elif run.info.run_id == now and marked:
+            client.delete_tag(now, "superseded_by")
 
 
 def read_results(folder: Path) -> dict[Key, Result]:

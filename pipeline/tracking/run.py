@@ -12,12 +12,14 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from pipeline.runtime.cli import is_first
 from pipeline.runtime.files import atomic_path
 from pipeline.tracking.advice import reason
 from pipeline.tracking.entries import data_digests, md5
 from pipeline.tracking.store import Settings, Store, StoredRun, import_mlflow, run_key, stage_tag
 
 RECORDS = ("models/**/*.json", "data/**/run.json")
+FIELDS = {"model", "key", "trained", "params", "tags", "metrics", "curves", "artifacts"}  # of a record
 
 
 class TrackedRun:
@@ -95,7 +97,7 @@ def track(
     did: the same work gives the same bytes. Of several ranks the first does all this."""
     plain = json.loads(json.dumps(dict(params), default=str))  # as in the record file, for sync
     run = TrackedRun({"model": model, "key": key, "trained": trained, "params": plain, "tags": dict(tags)})
-    first = os.environ.get("RANK", "0") == "0"  # of torchrun
+    first = is_first()
     if first and settings.enabled:
         run.begin(settings)
     try:
@@ -157,6 +159,8 @@ def _records(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
     for path in (path for pattern in RECORDS for path in folder.glob(pattern)):
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
+            if missing := FIELDS - {*record}:
+                raise KeyError(*missing)
             found.append((record["trained"] is not None, path.stat().st_mtime, path, record))
         except (ValueError, KeyError, TypeError):
             print(f"not a record of a run: {path}", file=sys.stderr, flush=True)

@@ -6,6 +6,7 @@ import os
 import re
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -70,11 +71,13 @@ class Store:
         from filelock import FileLock
         from mlflow.tracking import MlflowClient
 
-        folder = own_folder()
-        folder.mkdir(exist_ok=True)
-        self.lock = FileLock(folder / "lock", timeout=120)  # processes that make a database at the same time break its tables
+        uri = store_uri(settings.uri)
+        self.lock: Any = nullcontext()
+        if not uri.startswith("http"):  # processes that make a database at the same time break its tables
+            own_folder().mkdir(exist_ok=True)
+            self.lock = FileLock(own_folder() / "lock", timeout=120)
         with self.lock:
-            self.client: Any = MlflowClient(tracking_uri=store_uri(settings.uri))
+            self.client: Any = MlflowClient(tracking_uri=uri)
             found = self.client.get_experiment_by_name(settings.experiment)
             location = _own_artifacts(settings)
             if found and location:

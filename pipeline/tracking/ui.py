@@ -18,15 +18,15 @@ from pipeline.tracking.view import page, save_view
 
 def serve(settings: Settings, port: int) -> int:
     """Records what the store has missed, then serves until interrupted. Returns the exit status. A tracking server has a UI of its
-    own: then the link is all. Raises ValueError for a port that is in use or a store that fails."""
+    own: then the link is all. Raises ValueError for a port that cannot be used or a store that fails."""
     uri = store_uri(settings.uri)
     remote = uri.startswith("http")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", 0 if remote else port))
-        except OSError:
-            raise ValueError(f"port {port} is in use; choose another with make ui PORT={port + 1}") from None
+        except (OSError, OverflowError) as error:
+            raise ValueError(f"port {port} cannot be used ({error}); choose another with make ui PORT=5001") from None
     store = open_store(settings)
     try:
         sync_all(settings, Path())

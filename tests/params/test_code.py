@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.params.code import code_digest, import_graph, sources, without_words
+from pipeline.params.code import code_digest, import_graph, imports, sources, without_words
 
 ROOT = Path(__file__).parents[2]
 CODE = '''"""Module."""
@@ -100,3 +100,20 @@ def test_what_an_editor_leaves_beside_does_not_count(tmp_path: Path) -> None:
         (tmp_path / name).write_text("")
     found = sources(tmp_path, "train", [], import_graph(tmp_path))
     assert [file.name for file in found] == ["page.css", "train.py"]
+
+
+def test_a_form_feed_takes_no_line_of_code_away(tmp_path: Path) -> None:
+    """str.splitlines counts it as the end of a line, Python's grammar does not."""
+    code = '"""Module."""\n\x0c\nrate = 0.1\n# comment\nx = rate\n'
+    assert without_words(code) == "\x0c\nrate = 0.1\nx = rate\n"
+
+
+def test_relative_imports_are_followed(tmp_path: Path) -> None:
+    losses = tmp_path / "pipeline/losses"
+    losses.mkdir(parents=True)
+    for name in ("hcp", "triplet", ".#hcp"):
+        (losses / f"{name}.py").write_text("")
+    (tmp_path / "pipeline/pgd.py").write_text("")
+    (losses / "own.py").write_text("from .triplet import Triplet\nfrom . import hcp\nfrom ..pgd import pgd\n")
+    assert imports(losses / "own.py", tmp_path) == {losses / "triplet.py", losses / "hcp.py", tmp_path / "pipeline/pgd.py"}
+    assert losses / ".#hcp.py" not in import_graph(tmp_path)  # what an editor leaves there

@@ -84,6 +84,8 @@ def data_set(name: str) -> Edit:
             lambda p: p["methods"]["adp"].update(ensemble=10),
             "methods.adp.ensemble: loss adp takes at most 9 networks on 10 classes",
         ),
+        (lambda p: digits(p)["source"].update(test_fraction="a"), "datasets.digits.source.test_fraction: "),
+        (lambda p: digits(p)["source"].pop("test_fraction"), "datasets.digits.source.test_fraction: is missing"),
         (lambda p: p["compute"].update(threads=10**6), "compute.threads: Input should be less than or equal to 1024"),
         (main(penultimate=10**9), "datasets.digits.networks.main: 3 of it take more than 3.59e+03 GiB of memory in training"),
         (main(widths=[10**9] * 4), "datasets.digits.networks.main: 3 of it take more than"),

@@ -10,7 +10,7 @@ import yaml
 from conftest import ROOT
 
 from pipeline.params.lookups import LOOKUPS
-from pipeline.params.merge import ParamsError, pick
+from pipeline.params.merge import ParamsError
 from pipeline.params.schema import load_params
 
 Edit = Callable[[dict[str, Any]], object]
@@ -247,9 +247,3 @@ def test_a_missing_and_a_broken_file_are_named(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("")
     with pytest.raises(ParamsError, match="must hold a mapping"):
         load_params(tmp_path / "params.yaml")
-
-
-def test_pick_lists_the_choices() -> None:
-    assert pick({"a": 1}, "a", "letter") == 1
-    with pytest.raises(ValueError, match="unknown letter 'c', choose from a, b"):
-        pick({"b": 2, "a": 1}, "c", "letter")

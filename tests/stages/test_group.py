@@ -68,4 +68,4 @@ def test_the_status_is_that_of_the_command() -> None:
     assert subprocess.run([*GROUP, "sh", "-c", "exit 7"], check=False).returncode == 7
     assert subprocess.run([*GROUP, "sh", "-c", "kill -9 $$"], check=False).returncode == 137
     done = subprocess.run([*GROUP, "no-such-command"], check=False, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (127, "error: no-such-command is not on the PATH\n")
+    assert (done.returncode, done.stderr) == (127, "error: no-such-command cannot be run (No such file or directory)\n")

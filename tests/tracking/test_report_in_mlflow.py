@@ -129,6 +129,14 @@ def test_what_the_report_says_is_in_the_run_of_the_model(folder: Path, capsys: p
     assert len({run.data.tags["repro"] for run in runs.values()}) == 1
     paths = {file.path for file in store.client.list_artifacts(runs["digits/at/0"].info.run_id, "card")}
     assert paths == {"card/at.png", "card/card.md"}
+    shown = runs["digits/at/0"].info.run_id
+    store.client.set_tag(shown, "superseded_by", "another")  # as after a training with params that are no longer there
+    store.client.set_tag(shown, "key.report", "old")
+    other = store.client.create_run(store.experiment_id, tags={"model": "digits/at/0", "key": "of the other params"})
+    assert sync_all(settings, folder) == 0
+    capsys.readouterr()
+    marks = {run.info.run_id: run.data.tags.get("superseded_by") for run in store.runs()}
+    assert (marks[shown], marks[other.info.run_id]) == (None, shown)
     shutil.rmtree(folder / "data/verdict")  # which is not read again
     assert sync_all(settings, folder) == 0
     assert capsys.readouterr() == ("", "")

@@ -126,7 +126,7 @@ def test_the_ui_records_what_is_missing_and_opens_the_view_of_models(tmp_path: P
         assert "<html" in wait_for(f"http://127.0.0.1:{port}/", process)
         again = subprocess.run(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, check=False)
         assert again.returncode == 2
-        assert again.stderr.startswith(f"error: port {port} is in use; choose another with make ui PORT={port + 1} ")
+        assert again.stderr.startswith(f"error: port {port} cannot be used ([Errno 98] Address already in use); choose another ")
         assert len(again.stderr.splitlines()) == 1
     finally:
         os.killpg(process.pid, signal.SIGKILL)

@@ -64,10 +64,10 @@ def test_a_training_recorded_late_does_not_supersede_a_newer_one(tmp_path: Path)
 
 def test_a_file_that_is_no_record_is_named_and_skipped(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     train("good/at/0", "t17", below=tmp_path)
-    for name, text in {"a": "{", "b": "[]", "c": "{}"}.items():
+    for name, text in {"a": "{", "b": "[]", "c": "{}", "d": '{"trained": null}'}.items():
         (tmp_path / "models" / f"{name}.json").write_text(text)
     assert sync(SETTINGS, tmp_path) == 0
-    assert sorted(line[-6:] for line in capfd.readouterr().err.splitlines()) == ["a.json", "b.json", "c.json"]
+    assert sorted(line[-6:] for line in capfd.readouterr().err.splitlines()) == ["a.json", "b.json", "c.json", "d.json"]
 
 
 def test_a_record_that_the_store_refuses_holds_up_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
@@ -103,6 +103,15 @@ def test_the_sync_script_names_what_it_has_recorded(tmp_path: Path, monkeypatch:
         monkeypatch.setattr(sys, "argv", ["sync", *arguments])
         sync_script()
         assert capsys.readouterr().out.splitlines()[-1] == f"{count} runs recorded"
+    monkeypatch.setattr(sys, "argv", ["sync", "nowhere"])
+    with pytest.raises(SystemExit):
+        sync_script()
+    assert capsys.readouterr().err.startswith("error: nowhere is not a folder")
+    (tmp_path / "params.yaml").write_text("tracking: {enabled: false, uri: '', experiment: digits}\n")
+    monkeypatch.setattr(sys, "argv", ["sync"])
+    with pytest.raises(SystemExit):
+        sync_script()
+    assert capsys.readouterr().err.startswith("error: tracking.enabled is false in params.yaml")
 
 
 def test_a_store_with_more_runs_than_a_page_is_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
