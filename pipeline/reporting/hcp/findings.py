@@ -28,9 +28,9 @@ CLAIMS = (
         for stop in ("batch", "sample")
         for other in ("at", "center", "pcl")
     ),
-    Claim("{hcp} loses at most 1 point under BIM against {hcp_m_p}", 4, "hcp", "hcp_m_p", "bim", 1.0),
-    Claim("{hcp} loses at most 1 point under BIM against {hcp_m_np}", 4, "hcp", "hcp_m_np", "bim", 1.0),
-    Claim("{hcp} loses at most 1 point under BIM against {hcp_p_np}", 4, "hcp", "hcp_p_np", "bim", 1.0),
+    Claim("{hcp} beats {hcp_m_p} under BIM", 4, "hcp", "hcp_m_p", "bim"),
+    Claim("{hcp} beats {hcp_m_np} under BIM", 4, "hcp", "hcp_m_np", "bim"),
+    Claim("{hcp} beats {hcp_p_np} under BIM", 4, "hcp", "hcp_p_np", "bim"),
     Claim("{hcp_at} beats {at} in clean accuracy", 4, "hcp_at", "at", "clean"),
     Claim("{hcp_at} beats {at} under BIM", 4, "hcp_at", "at", "bim"),
 )
