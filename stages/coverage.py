@@ -24,13 +24,11 @@ def texts(root: Path) -> dict[Path, str]:
     from pipeline.reporting.run import run_from
 
     published, params, machine = load_published(), load_runs(root), root / "metrics/benchmarks/nvidia-h200"
-    lengths, speeds = schedules(published), read_speeds(machine)
+    lengths, speeds, runs = schedules(published), read_speeds(machine), list[Measured]()
     papers = {paper: params[f"profiles/{paper}/params.yaml"] for paper in lengths}
-    runs = []
     for name, own in params.items():
-        words = training_texts(own), source_texts(own), single_changes(own)
-        reduced = reduced_sets(own, lengths, papers)
-        runs.append(Measured(name, (root / name).parent / "metrics", run_from(describe(own)), *words, reduced))
+        words = training_texts(own), source_texts(own), single_changes(own), reduced_sets(own, lengths, papers)
+        runs.append(Measured(name, (root / name).parent / "metrics", run_from(describe(own)), *words))
     rest, many = ({paper: needs(own, speeds, n) for paper, own in papers.items()} for n in (1, SEEDS))
     return {
         root / "metrics/coverage.md": coverage_markdown(published, runs, rest, many, machine.name),

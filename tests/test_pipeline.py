@@ -473,15 +473,11 @@ def test_a_killed_training_goes_on_from_its_last_epoch_and_other_params_do_not_p
     assert 0 < done < 300
     assert not (copy / "models/digits/center/0.pt").exists()
 
-    saved = checkpoint.read_bytes()
     params(1, 0.5)
     other = run(copy, *command)
     assert other.returncode == 0, other.stderr
     assert "going on after" not in other.stderr
-    assert not list(copy.glob(".ckpt/train-*"))
 
-    checkpoint.parent.mkdir(parents=True)
-    checkpoint.write_bytes(saved)
     params(300, 0.01)
     resumed = run(copy, *command)
     assert resumed.returncode == 0, resumed.stderr
