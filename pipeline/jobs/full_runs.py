@@ -14,6 +14,7 @@ import torch
 from pipeline.jobs.calibration import Case
 from pipeline.jobs.learner import build_network
 from pipeline.jobs.plan import Task, tasks
+from pipeline.params.dataset import Dataset
 from pipeline.params.lookups import LOOKUPS
 from pipeline.params.resolve import all_items, recipe
 from pipeline.params.schema import Params, load_params
@@ -38,13 +39,14 @@ def reduced_sets(params: Params, schedules: Mapping[str, Schedule], papers: Mapp
         (paper, dataset)
         for paper, schedule in schedules.items()
         for dataset in params.run.datasets
-        if params.datasets[dataset].sample.train != "all"
-        or params.datasets[dataset].networks["main"] != papers[paper].datasets[dataset].networks["main"]
-        or any(
-            params.datasets[dataset].training.epochs.get(name, 0) < epochs.get(dataset, epochs.get("all", 0))
-            for name, epochs in schedule.items()
-        )
+        if _is_reduced(params.datasets[dataset], papers[paper].datasets.get(dataset), dataset, schedule)
     }
+
+
+def _is_reduced(own: Dataset, papers: Dataset | None, name: str, schedule: Schedule) -> bool:
+    shorter = any(own.training.epochs.get(part, 0) < of.get(name, of.get("all", 0)) for part, of in schedule.items())
+    other = papers is not None and own.networks["main"] != papers.networks["main"]
+    return shorter or other or own.sample.train != "all"
 
 
 def load_runs(root: Path) -> dict[str, Params]:

@@ -70,10 +70,10 @@ def record_report(store: Store, folder: Path) -> int:
 
 def _mark_current(client: Any, runs: Sequence[Any], current: Mapping[str, str]) -> None:
     """current: the id of the reported run by model, which after a return to earlier params is not the last. Experiments stand
-    apart."""
+    apart, and a model that has not been attacked yet."""
     for run in runs:
         now, marked = current.get(run.data.tags.get("model", "")), "superseded_by" in run.data.tags
-        if now is None or "experiment" in run.data.tags:
+        if now is None or "experiment" in run.data.tags or "key.attack" not in run.data.tags:
             continue
         if run.info.run_id != now and not marked:
             client.set_tag(run.info.run_id, "superseded_by", now)

@@ -34,6 +34,8 @@ def test_fewer_epochs_or_images_or_another_network_are_a_reduced_run() -> None:
     assert reduced_sets(profile("mnist"), {"pcl": schedule}, papers) == {("pcl", "mnist")}  # a sample of its images
     params.datasets["cifar10"].networks["main"] = profile("cifar10_cpu").datasets["cifar10"].networks["main"]
     assert reduced_sets(params, {"pcl": schedule}, papers) == {("pcl", "cifar10")}
+    del papers["pcl"].datasets["cifar10"]  # as of a data set that a profile adds
+    assert reduced_sets(params, {"pcl": schedule}, papers) == set()
 
 
 def test_what_a_run_trains_with() -> None:

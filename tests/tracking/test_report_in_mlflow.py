@@ -132,11 +132,12 @@ def test_what_the_report_says_is_in_the_run_of_the_model(folder: Path, capsys: p
     shown = runs["digits/at/0"].info.run_id
     store.client.set_tag(shown, "superseded_by", "another")  # as after a training with params that are no longer there
     store.client.set_tag(shown, "key.report", "old")
-    other = store.client.create_run(store.experiment_id, tags={"model": "digits/at/0", "key": "of the other params"})
+    other = store.client.create_run(store.experiment_id, tags={"model": "digits/at/0", "key": "other", "key.attack": "a"})
+    begun = store.client.create_run(store.experiment_id, tags={"model": "digits/at/0", "key": "of a training"})
     assert sync_all(settings, folder) == 0
     capsys.readouterr()
     marks = {run.info.run_id: run.data.tags.get("superseded_by") for run in store.runs()}
-    assert (marks[shown], marks[other.info.run_id]) == (None, shown)
+    assert (marks[shown], marks[other.info.run_id], marks[begun.info.run_id]) == (None, shown, None)
     shutil.rmtree(folder / "data/verdict")  # which is not read again
     assert sync_all(settings, folder) == 0
     assert capsys.readouterr() == ("", "")

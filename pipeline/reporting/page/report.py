@@ -26,8 +26,7 @@ OVERVIEW = {
         "Published accuracy under the strongest l-inf attack of HCP tables 2 and 4 (which have no PGD) and PCL table 3, on "
         "CIFAR-10 if they do not have the data set; measured accuracy under the strongest of FGSM, BIM, MIM and PGD, and under "
         "AutoAttack. A dark line joins the values that the two papers give for one method. Without a diamond: no "
-        "published value, but "
-        "above chance under AutoAttack."
+        "published value, but above chance under AutoAttack."
     ),
 }
 HCP_FIGURES = {
