@@ -267,7 +267,7 @@ def report(rows: pd.DataFrame) -> Report:
         f"The fastest as strong: of the libraries that leave at most {AS_STRONG:.0%} of the images, or one, more than ours; "
         "ratio per repeat, median and quartiles.",
         "floor: what the FLOPs of all steps for all images take at the peak of a matrix product in fp32 on the same threads; "
-        "images that are broken early need not make all of them. None for AutoAttack: its steps hang on what falls when.",
+        "images that are broken early need not make all of them. None for AutoAttack: its steps depend on which images break when.",
         f"The libraries run in fp32; ours in bf16 where a row has {OURS_FP32} too, else in fp32. All are judged in fp32.",
         "small_cnn: the models of make repro, settings in full, threads and precision as params.yaml has them.",
         "What the last run, whose conditions are below, did not include stands as an earlier one found it.",

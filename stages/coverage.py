@@ -17,7 +17,7 @@ def main() -> None:
 def texts(root: Path) -> dict[Path, str]:
     from pipeline.jobs.changes import single_changes
     from pipeline.jobs.full_runs import load_runs, needs, read_speeds, reduced_sets, source_texts, training_texts
-    from pipeline.params.resolve import describe
+    from pipeline.params.described import describe
     from pipeline.reporting.coverage import SEEDS, Measured, coverage_markdown
     from pipeline.reporting.published import load_published, schedules
     from pipeline.reporting.reproduction import reproduction_markdown

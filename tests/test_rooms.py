@@ -12,7 +12,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from pipeline.params.code import CARRIERS, LOOKUPS, TAKES_IN, import_graph, sources
+from pipeline.params.code import CARRIERS, LOOKUPS, OPTIONAL, import_graph, sources
 
 PIPELINE = ROOT / "pipeline"
 COMPUTING = {"data", "models", "losses", "attacks", "training", "evaluation"}
@@ -90,7 +90,7 @@ def test_reporting_stages_do_without_torch() -> None:
     "script", ["data", "train", "attack", "transfer", "planes", "cost", "tables", "figures", "cards", "report"]
 )
 def test_the_code_of_a_script_is_all_that_it_imports(script: str) -> None:
-    excluded = [f"pipeline.{name.removesuffix('.py').replace('/', '.')}" for name in (*CARRIERS, TAKES_IN)]
+    excluded = [f"pipeline.{name.removesuffix('.py').replace('/', '.')}" for name in (*CARRIERS, *OPTIONAL)]
     finder = ModuleFinder([str(ROOT)], excludes=excluded)
     finder.run_script(str(ROOT / "stages" / f"{script}.py"))
     imported = {Path(module.__file__) for module in finder.modules.values() if module.__file__}
@@ -101,7 +101,7 @@ def test_the_code_of_a_script_is_all_that_it_imports(script: str) -> None:
 
 @pytest.mark.parametrize("lookup", LOOKUPS)
 def test_a_lookup_file_holds_its_names_alone(lookup: str) -> None:
-    """It counts for no item, so nothing that a result hangs on may stand there."""
+    """It counts for no item, so nothing that a result depends on may stand there."""
     for node in ast.parse((PIPELINE / lookup).read_text()).body:
         assert isinstance(node, ast.Import | ast.ImportFrom | ast.AnnAssign | ast.Expr), ast.dump(node)[:80]
     names = {node.target.id for node in ast.parse((PIPELINE / lookup).read_text()).body if isinstance(node, ast.AnnAssign)}
@@ -190,6 +190,9 @@ def test_a_change_of_a_loss_concerns_the_methods_that_have_it(repository: tuple[
         ("pipeline/data/digits.py", {"data.yaml"}),
         ("pipeline/data/parquet_files.py", set()),
         ("pipeline/models/conv6.py", set()),
+        ("pipeline/models/ensemble.py", {"train/adp.yaml", "attack/adp.yaml", "transfer.yaml"}),
+        ("pipeline/training/awp.py", set()),
+        ("pipeline/training/ema.py", set()),
         ("pipeline/attacks/fab.py", "attack"),
         ("pipeline/jobs/verdict.py", "attack"),
         ("pipeline/reporting/published.csv", {"tables.yaml", "figures.yaml", "cards.yaml", "report.yaml"}),
@@ -205,6 +208,14 @@ def test_a_change_of_code_concerns_the_items_that_use_it(
     folder, before = repository
     wanted = {path.removeprefix("digits/") for path in before if "/attack/" in path} if concerned == "attack" else concerned
     assert changed(folder, before, file) == wanted
+
+
+def test_code_on_prototypes_concerns_attacks_on_methods_that_have_them(repository: tuple[Path, dict[str, str]]) -> None:
+    folder, before = repository
+    concerned = changed(folder, before, "pipeline/jobs/prototypes.py")
+    assert {"attack/hcp.yaml", "attack/pcl.yaml", "attack/center.yaml"} <= concerned
+    assert not {"attack/softmax_fs.yaml", "attack/at.yaml", "attack/triplet.yaml"} & concerned
+    assert all(name.startswith("attack/") for name in concerned)
 
 
 def test_one_param_of_one_method_concerns_it_and_what_builds_on_it(repository: tuple[Path, dict[str, str]]) -> None:

@@ -189,7 +189,7 @@ def _chance(labels: Tensor) -> float:
 
 @torch.no_grad()
 def eval_mode(model: nn.Module, images: Tensor, *, training: bool) -> Finding:
-    """Whether the answer to an image hangs on the other images of its batch, as batch norm's does in train mode."""
+    """Whether the prediction for an image depends on the other images of its batch, as batch norm's does in train mode."""
     with evaluating(model):
         stuck = [name for name, module in model.named_modules() if module.training]
         alone, together = torch.cat([model(x) for x in images.split(max(1, len(images) // 8))]), model(images)

@@ -204,5 +204,5 @@ def _rise(name: str, accuracies: Mapping[float, float] | Mapping[int, float], im
 
 
 def _worst(check: Check) -> tuple[bool, float]:
-    """A tolerance hangs on the accuracies: 0, and passed, where both are 0, and that must not hide another pair."""
+    """A tolerance depends on the accuracies: 0, and passed, where both are 0, and that must not hide another pair."""
     return not check.passed, check.value

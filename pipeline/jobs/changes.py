@@ -1,5 +1,5 @@
-"""Methods of a run that differ in one entry of their recipes: what is between their figures, that entry did, or chance. Epochs may
-differ besides: a method that sees every image twice has fewer."""
+"""Methods of a run that differ in one entry of their recipes, so that a difference of their figures is due to that entry or to
+chance. Epochs may differ besides: a method that sees every image twice has fewer."""
 
 from itertools import combinations
 from typing import Any, NamedTuple

@@ -3,7 +3,7 @@ from the work that the plan counts and the speed of training in metrics/benchmar
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,17 +35,18 @@ class Need(NamedTuple):
 def reduced_sets(params: Params, schedules: Mapping[str, Schedule], papers: Mapping[str, Params]) -> set[tuple[str, str]]:
     """(paper, data set) of which the run has fewer training images than there are, fewer epochs than the paper, or another network
     than the paper's own run, which is in papers."""
+    networks = {params.methods[name].network for name in params.run.methods}
     return {
         (paper, dataset)
         for paper, schedule in schedules.items()
         for dataset in params.run.datasets
-        if _is_reduced(params.datasets[dataset], papers[paper].datasets.get(dataset), dataset, schedule)
+        if _is_reduced(params.datasets[dataset], papers[paper].datasets.get(dataset), dataset, schedule, networks)
     }
 
 
-def _is_reduced(own: Dataset, papers: Dataset | None, name: str, schedule: Schedule) -> bool:
+def _is_reduced(own: Dataset, papers: Dataset | None, name: str, schedule: Schedule, networks: Iterable[str]) -> bool:
     shorter = any(own.training.epochs.get(part, 0) < of.get(name, of.get("all", 0)) for part, of in schedule.items())
-    other = papers is not None and own.networks["main"] != papers.networks["main"]
+    other = papers is not None and any(own.networks[name] != papers.networks.get(name) for name in networks)
     return shorter or other or own.sample.train != "all"
 
 

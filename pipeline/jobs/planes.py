@@ -27,7 +27,7 @@ Look = dict[str, np.ndarray]  # features (N, 2), prediction (N,) and, where ther
 def train_planes(item: PlanesItem) -> None:
     """Trains each method of the item from random weights with a penultimate layer of two units. Writes
     data/planes/DATASET/METHOD.npz: the features of the clean test images after each of the epochs and at the end, and those of
-    their PGD twins at the end. A killed run goes on from its last epoch."""
+    their adversarial examples (PGD) at the end. A killed run goes on from its last epoch."""
     images_file = Path("data", f"{item.dataset}.npz")
     device = set_up_device(item.compute.device, item.compute.threads)
     splits, key = load_splits(images_file), content_key([item_file(item.dataset, "planes"), images_file], device.type)
@@ -59,7 +59,7 @@ def _train_plane(item: PlanesItem, method: str, splits: Splits, device: torch.de
     y, kept = labels.cpu().numpy(), [folder / f"{epoch}.pt" for epoch in wanted]
     try:
         looks = [{name: values.numpy() for name, values in load_state(path).items()} for path in kept]
-    except ValueError as error:  # an epoch that is over cannot be looked at again
+    except ValueError as error:  # the features of past epochs cannot be computed again
         raise ValueError(f"{str(error).partition(';')[0]}; delete the folder {folder} to restart training") from None
     arrays = _stack(looks, _look(learner, twins, item.batch_size), y)
     with atomic_path(Path("data/planes", item.dataset, f"{method}.npz")) as part:
@@ -82,7 +82,8 @@ def _look(learner: Learner, images: Tensor, batch_size: int) -> Look:
 
 
 def _stack(looks: list[Look], twins: Look, y: np.ndarray) -> Look:
-    """clean (E, N, 2), accuracy (E,) in %, centres (E, K, 2) of the epochs; adversarial (N, 2) and correct (N,) of the twins."""
+    """clean (E, N, 2), accuracy (E,) in %, centres (E, K, 2) of the epochs; adversarial (N, 2) and correct (N,) of the adversarial
+    examples."""
     arrays = {name: np.stack([look[name] for look in looks]) for name in looks[0]}
     accuracy = 100 * (arrays.pop("prediction") == y).mean(axis=1)
     return {

@@ -1,4 +1,4 @@
-"""Part of stage attack: what a model's prototypes say of the images, as a second reading of the model beside its logits."""
+"""Part of stage attack: prediction by the nearest prototype and by the hyperspheres, and attacks on it."""
 
 from collections.abc import Callable, Mapping
 from functools import partial

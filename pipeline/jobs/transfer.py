@@ -1,4 +1,4 @@
-"""Stage transfer: adversarial images of some models shown to all (pcl table 3, right half, and table 13)."""
+"""Stage transfer: adversarial images made on some models, evaluated on all (pcl table 3, right half, and table 13)."""
 
 from functools import partial
 from pathlib import Path

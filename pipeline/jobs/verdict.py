@@ -135,7 +135,7 @@ def judge(
 
 
 class Plan(NamedTuple):
-    """autoattack: parts by the name of the whole; each runs on what those before it have left right. The others run on every
+    """autoattack: parts by the name of the whole; each runs on the images still classified correctly. The others run on every
     image. confirm: the parts of a second version, on what l-inf AutoAttack leaves where that is more than chance; then: what is
     tried where a check warns."""
 
@@ -207,7 +207,7 @@ def _sibling(twin: nn.Module, verdict: VerdictSettings, batch_size: int) -> Tria
 def adaptive_attacks(
     settings: Adaptive, criterion: Criterion, centres: Mapping[str, Tensor], classes: int, norm: Norm = "linf"
 ) -> dict[str, Attack]:
-    """APGD on what this defence is made of. The loss's own value can be climbed where it hangs on one image alone. centres: as
+    """APGD on the defence's own objectives. Its loss is maximised only where it depends on one image alone. centres: as
     `_centres` returns them; without any, no attack goes by the features."""
     budget: dict[str, Any] = {"steps": settings.steps, "restarts": settings.restarts, "norm": norm}
     attacks: dict[str, Attack] = {

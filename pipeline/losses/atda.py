@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class ATDA(nn.Module):
-    """weight * (MMD + CORAL + margin loss) of the logits of a batch that is clean images and then their attacked twins.
+    """weight * (MMD + CORAL + margin loss) of the logits of a batch that is clean images and then their adversarial ones.
     g: (2B, K), y: (2B,) int64 -> (2B,), whose mean is the term. Raises ValueError for an odd batch.
 
     With m and S the mean and covariance of a half: MMD = |m_clean - m_adv|_1 / K, CORAL = |S_clean - S_adv|_1 / K^2, both the same

@@ -11,10 +11,9 @@ from itertools import pairwise
 from pathlib import Path
 
 # Not followed. Params reach a result as the values of the item file; logging, and how files are kept, change no result. The modules
-# of LOOKUPS import every implementation; those that an item uses are added by name. So is TAKES_IN, for items with a model from
-# elsewhere.
+# of LOOKUPS import every implementation; those that an item uses are added by name. So are those of OPTIONAL.
 CARRIERS = ("params", "tracking", *(f"runtime/{name}.py" for name in ("checkpoint", "cli", "files", "sums", "unfinished")))
-TAKES_IN = "jobs/adopt.py"
+OPTIONAL = ("jobs/adopt.py", "jobs/prototypes.py", "models/ensemble.py", "training/awp.py", "training/ema.py")
 DATA = (".csv", ".css", ".j2")  # what counts beside Python files, and not what editors leave there
 LOOKUPS = ("losses/__init__.py", "models/__init__.py", "attacks/__init__.py", "data/sources.py")
 
@@ -40,10 +39,10 @@ def imports(file: Path, root: Path) -> set[Path]:
 
 
 def sources(root: Path, script: str, used: Iterable[Path], graph: Mapping[Path, set[Path]]) -> list[Path]:
-    """stages/<script>.py, the files `used`, all that these import directly or not, save CARRIERS, LOOKUPS and TAKES_IN, and the
+    """stages/<script>.py, the files `used`, all that these import directly or not, save CARRIERS, LOOKUPS and OPTIONAL, and the
     files beside those that are not Python: templates, published numbers."""
     pipeline = root / "pipeline"
-    left_out = {pipeline / name for name in (*LOOKUPS, TAKES_IN)}
+    left_out = {pipeline / name for name in (*LOOKUPS, *OPTIONAL)}
     found, new = set[Path](), {root / "stages" / f"{script}.py", *used}
     while new:
         found |= new

@@ -1,4 +1,4 @@
-"""One file an item of dvc.yaml: the values of params.yaml that it hangs on, merged and resolved, and the code that it uses.
+"""One file an item of dvc.yaml: the values of params.yaml that it depends on, merged and resolved, and the code that it uses.
 
 Items depend on these files and on nothing else of params.yaml or the code; so a change concerns the items whose file it changes.
 resolve.py writes them.

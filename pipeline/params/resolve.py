@@ -6,10 +6,11 @@ from typing import Any
 
 from pipeline.models.given.build import module_here, source_file
 from pipeline.models.given.weights import is_weights
-from pipeline.params.agreement import LOGITS, MEMBERS, PRETRAIN, published_keys
+from pipeline.params.agreement import PRETRAIN
 from pipeline.params.choices import AttackChoice, NetworkChoice, SourceChoice
-from pipeline.params.code import TAKES_IN, code_digest, import_graph, sources
-from pipeline.params.dataset import Dataset, Optimizer
+from pipeline.params.code import code_digest, import_graph, sources
+from pipeline.params.dataset import Optimizer
+from pipeline.params.described import confirmed_by, describe, of_run
 from pipeline.params.items import (
     Adversary,
     AttackItem,
@@ -74,68 +75,6 @@ def recipe(params: Params, dataset: str, method: str, **changed: Any) -> Recipe:
     return Recipe(**{**values, **changed})
 
 
-def describe(params: Params) -> dict[str, Any]:
-    """What the reporting stages are told of the run: plain values, see pipeline/reporting/run.py."""
-    run, methods, transfer = params.run, params.methods, params.transfer
-    reported = {name: _reported(methods[name], name) for name in run.methods}
-    return {
-        "root": params.root,
-        "seeds": run.seeds,
-        "datasets": {name: _strengths(params.datasets[name]) for name in run.datasets},
-        "methods": reported,
-        "sources": {name: {"label": methods[name].label, "published": _published(methods[name])} for name in transfer.sources},
-        "transfer": [*transfer.sources, *_of_run(params, transfer.methods)],
-        "noise_stop": params.noise.stop,
-        "cw": params.attacks["cw"].options,
-        "autoattack": {
-            "version": params.verdict.autoattack,
-            "parts": {
-                part: choice.name for part, choice in {**params.autoattack[params.verdict.autoattack], **_confirm(params)}.items()
-            },
-        },
-        "statistics": params.statistics.model_dump(),
-        "planes": _of_run(params, params.planes.methods),
-        "cost": _of_run(params, params.cost.methods),
-        "lacks": lacks(params),
-    }
-
-
-def lacks(params: Params) -> list[str]:
-    """What the run leaves out because a method is not picked."""
-    parts = {"transfer": params.transfer.methods, "planes": params.planes.methods, "cost": params.cost.methods}
-    missing = [
-        f"{part}: {name} is not in run.methods" for part, names in parts.items() for name in names if name not in params.run.methods
-    ]
-    keys = {params.methods[name].published for name in params.run.methods}
-    return missing + [f"statistics: no method of the run is {key}" for key in params.statistics.compare if key not in keys]
-
-
-def _reported(method: Method, name: str) -> dict[str, Any]:
-    other = bool(method.input_gradient) or method.ensemble > 1 or method.given is not None
-    kind = {
-        "features": bool({*method.layers, *method.auxiliary} - {LOGITS, MEMBERS}) and not other,
-        "adversarial": method.adversary is not None,
-        "other": other,
-    }
-    return {"label": method.label, "papers": method.papers, "published": _published(method), "kind": kind}
-
-
-def _published(method: Method) -> str | None:
-    return method.published if method.published in published_keys() else None
-
-
-def _strengths(data: Dataset) -> dict[str, Any]:
-    own = data.evaluation
-    return {
-        **{"eps": own.linf.eps, "sweep": own.linf.sweep, "c": own.l2.c, "table_eps": own.table.eps, "table_c": own.table.c},
-        **{"headline_eps": own.headline.eps, "epochs": data.training.epochs, "network": data.networks["main"].text},
-    }
-
-
-def _of_run(params: Params, names: Iterable[str]) -> list[str]:
-    return [name for name in names if name in params.run.methods]
-
-
 def code_of_names(script: str, *further: str, **used: Iterable[str]) -> Code:
     """further: files in pipeline/; used: names by kind of lookup."""
     modules = {LOOKUPS[kind][name].__module__ for kind, names in used.items() for name in names}
@@ -149,11 +88,21 @@ def _code_of(recipes: Iterable[Recipe], script: str, attacks: Iterable[str] = ()
     recipes = [*recipes]
     return code_of_names(
         script,
-        *([TAKES_IN] if any(own.given for own in recipes) else []),
+        *_optional(recipes, script),
         networks=[name for own in recipes if (name := own.given.model if own.given else own.network.name) in LOOKUPS["networks"]],
         losses=[own.loss.name for own in recipes if own.loss],
         attacks=[*attacks, *(own.adversary.attack.name for own in recipes if own.adversary)],
     )
+
+
+def _optional(recipes: Iterable[Recipe], script: str) -> Iterable[str]:
+    """Files of code.OPTIONAL that the recipes use."""
+    for own in recipes:
+        yield from ["jobs/adopt.py"] if own.given else []
+        yield from ["jobs/prototypes.py"] if own.prototypes and script == "attack" else []
+        yield from ["models/ensemble.py"] if own.ensemble > 1 else []
+        yield from ["training/awp.py"] if own.awp else []
+        yield from ["training/ema.py"] if own.ema else []
 
 
 def _compute(params: Params, *, attack: bool) -> Compute:
@@ -201,18 +150,10 @@ def _counts_not(file: Path) -> bool:
     return left or file.name == "README.md" or "__pycache__" in file.parts
 
 
-def _confirm(params: Params) -> dict[str, AttackChoice]:
-    """Parts of the second version of AutoAttack, by version/part; none where it is the first."""
-    version = params.verdict.confirm
-    if version is None or version == params.verdict.autoattack:
-        return {}
-    return {f"{version}/{part}": choice for part, choice in params.autoattack[version].items()}
-
-
 def _attack(params: Params, dataset: str, method: str) -> AttackItem:
     kinds, measured, verdict = params.methods[method].measure, params.datasets[dataset].evaluation, params.verdict
     parts = params.autoattack[verdict.autoattack]
-    confirm = _confirm(params)
+    confirm = confirmed_by(params)
     used = [*_linf(params).values(), *parts.values(), *confirm.values()]
     return AttackItem(
         dataset=dataset,
@@ -241,7 +182,7 @@ def _attack(params: Params, dataset: str, method: str) -> AttackItem:
 
 def _transfer(params: Params, dataset: str) -> TransferItem:
     measured = params.datasets[dataset].evaluation
-    own = [*params.transfer.sources, *_of_run(params, params.transfer.methods)]
+    own = [*params.transfer.sources, *of_run(params, params.transfer.methods)]
     targets = [*dict.fromkeys([*own, *params.run.methods])]
     code = _code_of([recipe(params, dataset, name) for name in targets], "transfer", [c.name for c in _linf(params).values()])
     return TransferItem(
@@ -263,7 +204,7 @@ def _transfer(params: Params, dataset: str) -> TransferItem:
 def _planes(params: Params, dataset: str) -> PlanesItem:
     data = params.datasets[dataset]
     optimizer = data.training.optimizers.get("planes")
-    recipes = {name: _two_features(params, dataset, name, optimizer) for name in _of_run(params, params.planes.methods)}
+    recipes = {name: _two_features(params, dataset, name, optimizer) for name in of_run(params, params.planes.methods)}
     return PlanesItem(
         dataset=dataset,
         recipes=recipes,
@@ -286,7 +227,7 @@ def _two_features(params: Params, dataset: str, method: str, optimizer: Optimize
 
 
 def _cost(params: Params, dataset: str) -> CostItem:
-    recipes = {name: recipe(params, dataset, name) for name in _of_run(params, params.cost.methods)}
+    recipes = {name: recipe(params, dataset, name) for name in of_run(params, params.cost.methods)}
     return CostItem(
         dataset=dataset,
         recipes=recipes,

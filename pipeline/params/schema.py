@@ -123,7 +123,7 @@ class Method(Objective):
 
 
 class Transfer(Strict):
-    """Whose adversarial images are shown to all."""
+    """The models that adversarial images are made on, to be evaluated on all."""
 
     sources: Names = Field(description="methods that are trained for this alone")
     methods: Names = Field(description="methods of the run")
@@ -167,7 +167,7 @@ class Params(Strict):
     methods: dict[Name, Method]
     attacks: dict[Name, AttackChoice] = Field(description="by the names that `run.attacks` has")
     autoattack: dict[Name, Annotated[dict[Name, AttackChoice], Field(min_length=1)]] = Field(
-        description="versions of AutoAttack, each with its parts, which attack what those before have left right"
+        description="versions of AutoAttack, each with its parts; a part attacks the images still classified correctly"
     )
     verdict: Verdict
     noise: Noise

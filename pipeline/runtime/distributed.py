@@ -18,8 +18,8 @@ PATIENCE = timedelta(days=30)  # one rank may have hours of work left; when one 
 
 @contextmanager
 def process_group() -> Iterator[None]:
-    """Inside, the ranks of torchrun work together and only the first is heard. When one fails, that one raises, and the others,
-    which then fail for the want of it or in the same way, leave without a word."""
+    """Inside, the ranks of torchrun work together and only the first prints. When one fails, that one raises, and the others, which
+    then fail too, exit silently."""
     if "TORCHELASTIC_RUN_ID" not in os.environ or int(os.environ["WORLD_SIZE"]) == 1 or dist.is_initialized():
         yield
         return

@@ -20,9 +20,9 @@ class Criterion(nn.Module):
     out at 0, and `input_gradient` of |d CE / d x|^2 over the pixels (Ross & Doshi-Velez, AAAI 2018, eq. 5), for which the images
     must have `requires_grad` before the network sees them.
 
-    With `trades` (beta, 1 / lambda of arXiv:1901.08573, eq. 5) the batch must be clean images and then their attacked twins: the CE
-    term is then the mean over the clean half, and beta times the mean divergence of each twin's prediction from its image's comes
-    to it; `weight` plays no part in these two. All other terms are on both halves, as they are without.
+    With `trades` (beta, 1 / lambda of arXiv:1901.08573, eq. 5) the batch must be clean images and then their adversarial ones: the
+    CE term is then the mean over the clean half, and beta times the mean divergence of each one's prediction from its image's is
+    added; `weight` plays no part in these two. All other terms are on both halves, as they are without.
     MODIFIED: both halves go through the network at once, so batch norm takes its statistics over both; the authors' code has two
     passes.
     """

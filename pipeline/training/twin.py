@@ -1,4 +1,4 @@
-"""Attacks in training work on a faster twin of the network."""
+"""Attacks in training work on a faster copy of the network, its twin: batch norm is folded into the convolutions."""
 
 import torch
 from torch import Generator, Tensor, nn

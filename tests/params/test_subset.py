@@ -6,9 +6,10 @@ from pathlib import Path
 from conftest import ROOT
 from dvc.utils.hydra import apply_overrides
 
+from pipeline.params.described import describe
 from pipeline.params.items import AttackItem, CostItem, PlanesItem, TrainItem, TransferItem
 from pipeline.params.lookups import LOOKUPS
-from pipeline.params.resolve import all_items, describe
+from pipeline.params.resolve import all_items
 from pipeline.params.schema import load_params
 
 
@@ -40,3 +41,34 @@ def test_three_methods_and_two_seeds_are_two_edits_and_the_rest_follows_or_says_
         "statistics: no method of the run is center",
         "statistics: no method of the run is pcl",
     ]
+
+
+def test_what_a_method_is_follows_from_its_entry(tmp_path: Path) -> None:
+    """Only softmax without more is undefended, whatever the loss is on."""
+    copy = Path(shutil.copy(ROOT / "params.yaml", tmp_path))
+    apply_overrides(
+        copy,
+        [
+            *("+methods.on_logits={base: center, layers: [logits]}", "+methods.averaged={base: softmax_fs, ema: 0.99}"),
+            "+methods.perturbed={base: softmax_fs, awp: {gamma: 0.01, warmup: 0.0}}",
+            "run.methods=[softmax_fs,softmax_deep,at,center,hcp_at,adp,input_gradient,on_logits,averaged,perturbed]",
+        ],
+    )
+    methods = describe(load_params(copy, LOOKUPS))["methods"]
+    kinds = {name: {kind for kind, holds in method["kind"].items() if holds} for name, method in methods.items()}
+    assert kinds == {
+        "softmax_fs": set(),
+        **{name: {"features"} for name in ("softmax_deep", "center")},
+        "at": {"adversarial"},
+        "hcp_at": {"features", "adversarial"},
+        **{name: {"other"} for name in ("adp", "input_gradient", "on_logits", "averaged", "perturbed")},
+    }
+
+
+def test_a_network_can_have_any_name(tmp_path: Path) -> None:
+    text = (ROOT / "params.yaml").read_text()
+    assert (text.count("\n      main:\n"), text.count("\n    network: main")) == (1, 1)
+    copy = tmp_path / "params.yaml"
+    copy.write_text(text.replace("\n      main:\n", "\n      net:\n").replace("\n    network: main", "\n    network: net"))
+    found, shipped = (describe(load_params(path, LOOKUPS)) for path in (copy, ROOT / "params.yaml"))
+    assert found["datasets"]["digits"]["network"] == shipped["datasets"]["digits"]["network"] != ""

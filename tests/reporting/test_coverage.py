@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
+from pipeline.params.described import describe
 from pipeline.params.lookups import LOOKUPS
-from pipeline.params.resolve import describe
 from pipeline.params.schema import load_params
 from pipeline.reporting.coverage import Measured, apart, coverage, coverage_markdown, distinct_text, figures, kinds_table
 from pipeline.reporting.published import PATH, load_published

@@ -18,8 +18,8 @@ from made_run import METHODS as MADE
 from made_run import made_item, make_run, run_stage, write_verdict, write_verdict_tables
 from PIL import Image
 
+from pipeline.params.described import describe
 from pipeline.params.lookups import LOOKUPS
-from pipeline.params.resolve import describe
 from pipeline.params.schema import load_params
 from pipeline.reporting.page import provenance
 from pipeline.reporting.page.html import Page

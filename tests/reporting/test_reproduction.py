@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
+from pipeline.params.described import describe
 from pipeline.params.lookups import LOOKUPS
-from pipeline.params.resolve import describe
 from pipeline.params.schema import load_params
 from pipeline.reporting.claims import Answer, answers, most_lost
 from pipeline.reporting.coverage import Measured

@@ -71,7 +71,7 @@ def runs(model: str, uri: str = "") -> list[Any]:
 
 
 def content(run: Any, uri: str = "") -> dict[str, Any]:
-    """Of a run, what does not hang on when and from where it was recorded."""
+    """Of a run, what does not depend on when and from where it was recorded."""
     history = {
         name: [(point.step, point.value) for point in client(uri).get_metric_history(run.info.run_id, name)]
         for name in run.data.metrics

@@ -210,7 +210,7 @@ def test_the_perturbed_weights_are_those_of_the_closed_form_and_come_back_bit_by
     with perturbed(network, lambda: F.cross_entropy(network(x), y), 0.3):
         torch.testing.assert_close(network.linear.weight.detach(), expected)
         assert (network.linear.weight - weight).norm().item() == pytest.approx(0.3 * weight.norm().item())
-        assert same(copies(network)[1:], before[1:])  # the bias, and what the loss does not hang on
+        assert same(copies(network)[1:], before[1:])  # the bias, and what the loss does not depend on
         assert F.cross_entropy(network(x), y) > plain
     assert same(copies(network), before)
     assert all(parameter.grad is None for parameter in network.parameters())

@@ -168,9 +168,9 @@ def caption(verdict: Verdict, autoattack: str) -> str:
         for version, labels in second.items()
     )
     return (
-        "Accuracy in % with its 95 % interval. Paper's attack: the strongest of FGSM, BIM, MIM and PGD. Adaptive: an attacker "
-        "who knows the defence and its prototypes, if any, and who tries further attacks (such as BPDA, EOT) where gradients look "
-        "masked. Models with prototypes get more adaptive attacks, so compare methods by AutoAttack, the same for all. "
+        "Accuracy in % with its 95 % interval. Paper's attack: the strongest of FGSM, BIM, MIM and PGD. Adaptive: white-box "
+        "attacks on the features and prototypes as well, and further ones (such as BPDA, EOT) where gradients look masked. "
+        "Models with prototypes get more adaptive attacks, so compare methods by AutoAttack, the same for all. "
         f"AutoAttack: {autoattack}, {how}{more}. Robust: right on the test image and on "
         "every adversarial example within this eps of it, from any attack and any source model. Flags: checks for masked "
         'gradients that warn; the card of the model has them. "Only looked robust" without a flag is no contradiction: the '
