@@ -1,17 +1,14 @@
 """python -m stages.coverage: metrics/coverage.md and REPRODUCTION.md, what is measured of both papers; no DVC stage."""
 
-import argparse
 from pathlib import Path
 
-from pipeline.runtime.cli import one_line_errors
+from pipeline.runtime.cli import run_stage
 
 
 def main() -> None:
     """Writes metrics/coverage.md and REPRODUCTION.md: the papers' figures and claims against the tables of its runs."""
-    argparse.ArgumentParser(prog="python -m stages.coverage", description=main.__doc__).parse_args()
-    with one_line_errors():
-        for path, text in texts(Path(__file__).parents[1]).items():
-            path.write_text(text, encoding="utf-8")
+    for path, text in texts(Path(__file__).parents[1]).items():
+        path.write_text(text, encoding="utf-8")
 
 
 def texts(root: Path) -> dict[Path, str]:
@@ -37,4 +34,4 @@ def texts(root: Path) -> dict[Path, str]:
 
 
 if __name__ == "__main__":
-    main()
+    run_stage(main)

@@ -1,9 +1,8 @@
 """python -m stages.locks: whether a killed dvc has left a lock that holds up the next one; no DVC stage."""
 
-import argparse
 from pathlib import Path
 
-from pipeline.runtime.cli import one_line_errors
+from pipeline.runtime.cli import run_stage
 
 
 def main() -> None:
@@ -11,14 +10,9 @@ def main() -> None:
     again: who owns it, and what to remove. Nothing is removed. `make repro` checks this first."""
     from pipeline.runtime.locks import stale_lock
 
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.locks", description=main.__doc__, epilog="Run it in the folder of dvc.yaml."
-    )
-    parser.parse_args()
-    with one_line_errors():
-        if found := stale_lock(Path()):
-            raise ValueError(found)
+    if found := stale_lock(Path()):
+        raise ValueError(found)
 
 
 if __name__ == "__main__":
-    main()
+    run_stage(main)

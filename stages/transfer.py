@@ -4,8 +4,8 @@ from pipeline.runtime.cli import run_stage
 
 
 def main(dataset: str, seed: int) -> None:
-    """Makes adversarial images on each of the transfer sources and shows them to every method of the run (pcl tables 3 and 13).
-    Writes data/transfer/DATASET/SEED.csv."""
+    """Makes adversarial images on each of the transfer sources and evaluates them on every method of the run (pcl tables 3 and 13).
+    Writes data/transfer/DATASET/SEED.csv, and SEED.parquet by image."""
     from pipeline.jobs.transfer import transfer_attacks
     from pipeline.params.items import TransferItem, read_item
     from pipeline.runtime.distributed import process_group

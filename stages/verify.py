@@ -1,10 +1,9 @@
 """python -m stages.verify: whether cache and outputs are what dvc.lock says; no DVC stage."""
 
-import argparse
 import sys
 from pathlib import Path
 
-from pipeline.runtime.cli import one_line_errors
+from pipeline.runtime.cli import run_stage
 
 
 def main() -> None:
@@ -12,12 +11,7 @@ def main() -> None:
     their stage; DVC itself does not notice such changes. Exit status 1 if there are any. Nothing is written."""
     from pipeline.runtime.verify import verify
 
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.verify", description=main.__doc__, epilog="Run it in the folder of dvc.lock."
-    )
-    parser.parse_args()
-    with one_line_errors():
-        found = verify(Path())
+    found = verify(Path())
     for path, names in found.objects.items():
         print(f"{path} in the cache has changed: {', '.join(names) or 'of no output in dvc.lock'}")
     for path, stage in found.outputs.items():
@@ -28,4 +22,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_stage(main)

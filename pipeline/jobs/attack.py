@@ -70,17 +70,10 @@ def attack_model(item: AttackItem, seed: int, tracking: Settings) -> None:
             features = clean_features(network, images, batch_size=item.batch_size)
             _write(folder, outcomes, features, examples, labels.cpu().numpy())
         sibling = model_of(dataset, UNDEFENDED, seed, splits, device)[0] if sibling_file.exists() else None
-        verdict = judge_model(
-            item,
-            seed,
-            network=network,
-            criterion=criterion,
-            splits=splits,
-            unfinished=unfinished,
-            papers=outcomes,
-            sibling=sibling,
-        )
-        verdict |= judge_prototypes(item, seed, network=network, criterion=criterion, splits=splits, unfinished=unfinished)
+        first = slice(None if item.verdict.images == "all" else int(item.verdict.images))
+        own: dict[str, Any] = {"images": images[first], "labels": labels[first], "unfinished": unfinished}
+        verdict = judge_model(item, seed, network, criterion, splits=splits, papers=outcomes, sibling=sibling, **own)
+        verdict |= judge_prototypes(item, seed, network, criterion, **own)
         run.log(summary_metrics(outcomes) | verdict)
     shown = summary_metrics(outcomes) | verdict
     print(f"{dataset} {method} {seed}: " + ", ".join(f"{name} {value:.4g}" for name, value in shown.items()))

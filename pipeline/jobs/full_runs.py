@@ -100,25 +100,21 @@ def needs(params: Params, speeds: Mapping[str, float], seeds: int = 1) -> dict[s
 
 
 def _need(own: Sequence[Task], speeds: Mapping[str, float]) -> Need:
-    hours: dict[tuple[str, str], float] = defaultdict(float)
+    hours: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))  # by stage and method
     disk = 0
     for task in own:
         if task.case:
             speed = speeds.get(task.case.name().partition(",")[0], min(speeds.values()))
             steps = sum(share * getattr(task.work, unit) for unit, share in IN_STEPS.items())
-            hours[task.stage, task.method] += (steps / speed + task.seconds) / 3600
+            hours[task.stage][task.method] += (steps / speed + task.seconds) / 3600
             parameters, width = _size(task.case)
             disk += 4 * (task.models * parameters + task.features * width)
         disk += task.bytes
-    by_stage: dict[str, dict[str, float]] = defaultdict(dict)
-    for (stage, method), value in hours.items():
-        by_stage[stage][method] = value
-    trained = by_stage["finetune"] | by_stage["sources"]
-    attacked = max(trained[method] + value for method, value in by_stage["attack"].items())
-    shown = max(trained.values()) + sum(by_stage["transfer"].values())
-    return Need(
-        sum(hours.values()), sum(by_stage["pretrain"].values()) + max(attacked, shown), disk, len({task.item for task in own})
-    )
+    trained = hours["finetune"] | hours["sources"]
+    attacked = max(trained[method] + value for method, value in hours["attack"].items())
+    shown = max(trained.values()) + sum(hours["transfer"].values())
+    total, chain = sum(sum(each.values()) for each in hours.values()), sum(hours["pretrain"].values()) + max(attacked, shown)
+    return Need(total, chain, disk, len({task.item for task in own}))
 
 
 @cache

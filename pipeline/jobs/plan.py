@@ -247,7 +247,6 @@ def _tasks_of(dataset: str, size: Size, items: Items, run: Mapping[str, Any]) ->
 
     for method, recipe in recipes.items():
         stage = {"softmax": "pretrain", **dict.fromkeys(run["sources"], "sources")}.get(method, "finetune")
-        stage = "finetune" if method in run["methods"] else stage
         task = Task(stage, "", method=method, case=case(method), work=training_work(recipe, size), models=recipe.ensemble, **own)
         yield from _by_seed(task, run["seeds"], method)
     for method in run["methods"]:

@@ -26,6 +26,8 @@ Plan = dict[str, Any]
 def make_plan(items: Items, jobs: int, chosen: Container[str] | None = None) -> Plan:
     """Calibrates every network of the run, with a line on stderr for each. chosen: items as DVC calls them, or all."""
     counted = [task for task in tasks(items) if chosen is None or task.item in chosen]
+    if not counted:
+        raise ValueError("nothing that takes time has changed")
     compute = next(item.compute for item in items.values() if isinstance(item, TrainItem))
     attack_compute = next(item.compute for item in items.values() if isinstance(item, AttackItem))
     device = torch.device("cuda" if compute.device != "cpu" and torch.cuda.is_available() else "cpu")

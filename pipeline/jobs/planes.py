@@ -43,9 +43,9 @@ def _train_plane(item: PlanesItem, method: str, splits: Splits, device: torch.de
     learner = new_learner(recipe, splits, device, item.seed)
     wanted = sorted({epoch for epoch in item.epochs if epoch < recipe.epochs} | {recipe.epochs})
 
-    def keep(row: Row, _: float | None) -> None:
+    def keep(row: Row, rate: float | None) -> None:
         path = folder / f"{int(row['epoch'])}.pt"
-        if is_main() and row["epoch"] in wanted and not path.exists():
+        if is_main() and row["epoch"] in wanted and rate is not None:  # of past epochs the features are gone
             save_state(path, {name: torch.from_numpy(values) for name, values in _look(learner, images, item.batch_size).items()})
 
     about = {"recipe": recipe.model_dump(mode="json"), "seed": item.seed}

@@ -9,7 +9,6 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from pipeline.data.image_set import Splits
 from pipeline.evaluation.prototypes import (
     Member,
     Nearest,
@@ -21,7 +20,6 @@ from pipeline.evaluation.prototypes import (
 )
 from pipeline.evaluation.robustness import Attack, Trial, Victim, attackable, outcome_rows, predict_over_ranks, progress
 from pipeline.evaluation.worst_case import worst_case_in_sequence
-from pipeline.jobs.trained import test_images
 from pipeline.jobs.trials import attacked_once
 from pipeline.models.network import Network
 from pipeline.models.replayed import replayed
@@ -42,7 +40,14 @@ class Reading(NamedTuple):
 
 
 def judge_prototypes(
-    item: AttackItem, seed: int, *, network: Network, criterion: Criterion, splits: Splits, unfinished: Path
+    item: AttackItem,
+    seed: int,
+    network: Network,
+    criterion: Criterion,
+    *,
+    images: Tensor,
+    labels: Tensor,
+    unfinished: Path,
 ) -> dict[str, float]:
     """Writes prototypes.parquet into data/verdict/DATASET/METHOD/SEED, and returns figures; neither for a model without centres.
     Rows are as in outcomes.parquet, with the `layer` of the prototypes and whether the image is `accepted`, for each `reading`:
@@ -54,9 +59,6 @@ def judge_prototypes(
         file.unlink(missing_ok=True)  # from other params
         return {}
     verdict = item.verdict
-    images, labels = test_images(splits, item.images, next(network.parameters()).device)
-    count = len(images) if isinstance(verdict.images, str) else verdict.images
-    images, labels = images[:count], labels[:count]
     frames = []
     for reading in readings(network, own, images, verdict.adaptive, item.compute.precision):
         trials = [Trial(f"{reading.name}/{name}", verdict.eps, run, item.batch_size) for name, run in reading.attacks.items()]

@@ -36,7 +36,6 @@ from pipeline.evaluation.robustness import (
 from pipeline.evaluation.worst_case import worst_case_in_sequence, worst_case_of_all, worst_examples
 from pipeline.jobs.follow_up import Next, followed_up
 from pipeline.jobs.learner import on_device
-from pipeline.jobs.trained import test_images
 from pipeline.jobs.trials import attacked_once
 from pipeline.models.network import Network
 from pipeline.params.choices import AttackChoice
@@ -53,9 +52,11 @@ AUTOATTACK = {"linf": "autoattack", "l2": "autoattack_l2"}  # what outcomes call
 def judge_model(
     item: AttackItem,
     seed: int,
-    *,
     network: Network,
     criterion: Criterion,
+    *,
+    images: Tensor,
+    labels: Tensor,
     splits: Splits,
     unfinished: Path,
     papers: pd.DataFrame,
@@ -64,12 +65,9 @@ def judge_model(
     """Writes into data/verdict/DATASET/METHOD/SEED: outcomes.parquet (rows as in data/attacks; `autoattack` and `adaptive` are the
     worst cases, `autoattack/apgd_ce` and so on their parts), checks.json (signs of masked gradients, as measured), examples.npz
     (the worst adversarial images). Returns the figures. A killed run goes on after the last attack that was done, from the folder
-    `unfinished`. papers: outcomes of the papers' attacks on the model; sibling: the undefended model of the same data set and seed,
-    whose images are shown to it."""
-    verdict, device = item.verdict, next(network.parameters()).device
-    images, labels = test_images(splits, item.images, device)
-    count = len(images) if isinstance(verdict.images, str) else verdict.images
-    images, labels = images[:count], labels[:count]
+    `unfinished`. images: (N, C, H, W) in [0, 1], labels: (N,), those of the verdict; papers: outcomes of the papers' attacks on the
+    model; sibling: the undefended model of the same data set and seed, whose adversarial images are evaluated on it."""
+    verdict = item.verdict
     centres = _centres(network, criterion, splits.train, item.batch_size)
     plan = _plan(verdict, item.pgd, criterion, centres, classes=network.classes, batch_size=item.batch_size)
     if sibling is not None:
@@ -115,7 +113,8 @@ def judge(
     outcomes, worst = _outcomes(plan, victim, images, labels, seed, unfinished, examples)
     numbers = masking_numbers(model, images, labels, eps, batch_size=batch_size, seed=seed)
     if plan.then is not None:
-        by_scores = [part.attack for part in plan.autoattack["autoattack"] if getattr(part.run, "func", None) is square]
+        parts = [*plan.autoattack["autoattack"], *plan.confirm]
+        by_scores = [part.attack for part in parts if getattr(part.run, "func", None) is square]
         outcomes = followed_up(
             outcomes,
             numbers,

@@ -72,6 +72,6 @@ def of_run(params: Params, names: Iterable[str]) -> list[str]:
 def confirmed_by(params: Params) -> dict[str, AttackChoice]:
     """Parts of the second version of AutoAttack, by version/part; none where it is the first."""
     version = params.verdict.confirm
-    if version is None or version == params.verdict.autoattack:
+    if not version or version == params.verdict.autoattack:
         return {}
     return {f"{version}/{part}": choice for part, choice in params.autoattack[version].items()}

@@ -54,7 +54,7 @@ def all_items(params: Params) -> dict[tuple[str, ...], Strict | dict[str, Any]]:
 
 
 def write_items(params: Params) -> None:
-    """data/items, new as a whole."""
+    """Writes data/items. DVC removes the files of the run before."""
     write_item_files(all_items(params))
 
 

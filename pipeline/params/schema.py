@@ -83,7 +83,7 @@ class GivenModel(Strict):
 
 
 class Objective(Strict):
-    """How one model is trained; of a `given` one, nothing of it counts."""
+    """How one model is trained; of a model from elsewhere only `given` counts."""
 
     ensemble: PositiveInt = Field(description="how many networks, whose probabilities are averaged")
     init: Literal["softmax", "random"] = Field(description="the model of stage pretrain, or random weights")
@@ -97,7 +97,9 @@ class Objective(Strict):
     ema: Annotated[float, Field(ge=0, lt=1)] = Field(
         description="decay of a moving average of the weights, which then is the model; 0: none"
     )
-    keep: Literal["last", "best"] = Field(description="best: the epoch with the best accuracy on the validation split")
+    keep: Literal["last", "best"] = Field(
+        description="best: the epoch with the best accuracy on the validation split, under `adversary.attack` where there is one"
+    )
     given: GivenModel | None = None
 
 

@@ -89,9 +89,7 @@ def read_run(path: Path) -> Run:
 
 def run_from(item: dict[str, Any]) -> Run:
     """item: what is in the file."""
-    datasets = {
-        name: Dataset(**{field: own[field] for field in Dataset._fields if field in own}) for name, own in item["datasets"].items()
-    }
+    datasets = {name: Dataset(**own) for name, own in item["datasets"].items()}
     methods = {
         name: Method(own["label"], own["papers"], own["published"], Kind(**own["kind"])) for name, own in item["methods"].items()
     }

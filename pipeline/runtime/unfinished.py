@@ -5,7 +5,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -70,8 +70,8 @@ def _remove_abandoned(place: Path) -> None:
         if lock is not None:
             shutil.rmtree(folder, ignore_errors=True)
             lock.close()
-    if place.is_dir() and not any(place.iterdir()):
-        shutil.rmtree(place, ignore_errors=True)
+    with suppress(OSError):  # not empty
+        place.rmdir()
 
 
 def _is_old(folder: Path) -> bool:

@@ -75,7 +75,9 @@ class TrackedRun:
             action()
         except Exception as error:  # no server, no rights, another schema, a deleted experiment: whatever a store may raise
             self.stored = None
-            say("off: mlflow is not installed" if isinstance(error, ImportError) else f"stopped ({reason(error)})")
+            what = "off: mlflow is not installed" if isinstance(error, ImportError) else f"stopped ({reason(error)})"
+            later = "" if self.about["tags"].get("stage") == "evaluate" else "; `python -m stages.sync` records this run later"
+            print(f"MLflow tracking {what}; the results do not depend on it{later}", file=sys.stderr, flush=True)
             return False
         return True
 
@@ -177,11 +179,6 @@ def _record(store: Store, record: Mapping[str, Any], folder: Path, when: int, da
             run.artifact(path)
     run.add_files(folder, data_digest)
     run.end("FINISHED")
-
-
-def say(what: str) -> None:
-    later = "the results do not depend on it; `python -m stages.sync` records this run later"
-    print(f"MLflow tracking {what}; {later}", file=sys.stderr, flush=True)
 
 
 def _source_tags() -> dict[str, str]:

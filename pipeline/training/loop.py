@@ -68,9 +68,9 @@ def fit(
             rows.append(row)
             if keep == "best" and best_row(rows) is row:
                 learner.keep_as_best()
+            on_epoch(row, rate)  # before the checkpoint: after a kill in between, the epoch is done again
             if is_main():
                 save_learner(checkpoint, learner, rows, params)
-            on_epoch(row, rate)
             seen = f"train {row['train_accuracy']:.1f}% val {row['validation_accuracy']:.1f}%"
             bar.set_postfix_str(f"loss {row['loss']:.3f} {seen}", refresh=False)
     return rows

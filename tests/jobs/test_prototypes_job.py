@@ -11,6 +11,7 @@ from torch import Tensor
 from pipeline.data.image_set import ImageSet, Splits
 from pipeline.evaluation.prototypes import last_prototypes
 from pipeline.jobs import prototypes
+from pipeline.jobs import trained as on_images
 from pipeline.jobs.learner import new_learner
 from pipeline.jobs.prototypes import judge_prototypes, readings
 from pipeline.params.items import AttackItem
@@ -44,7 +45,8 @@ def judge(made: Learner, folder: Path, precision: str = "fp32") -> dict[str, flo
     )
     compute = ITEM.compute.model_copy(update={"precision": precision})
     item = ITEM.model_copy(update={"verdict": quick, "batch_size": 10, "compute": compute})
-    return judge_prototypes(item, 0, network=made.network, criterion=made.criterion, splits=splits(), unfinished=folder)
+    images, labels = on_images.test_images(splits(), "all", CPU)
+    return judge_prototypes(item, 0, made.network, made.criterion, images=images, labels=labels, unfinished=folder)
 
 
 def of(rows: pd.DataFrame, attack: str) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import pytest
 from conftest import ROOT
 from dvc.utils.hydra import apply_overrides
 
@@ -72,3 +73,12 @@ def test_a_network_can_have_any_name(tmp_path: Path) -> None:
     copy.write_text(text.replace("\n      main:\n", "\n      net:\n").replace("\n    network: main", "\n    network: net"))
     found, shipped = (describe(load_params(path, LOOKUPS)) for path in (copy, ROOT / "params.yaml"))
     assert found["datasets"]["digits"]["network"] == shipped["datasets"]["digits"]["network"] != ""
+
+
+@pytest.mark.parametrize("confirm", ["null", "''"])
+def test_a_second_version_of_autoattack_can_be_left_empty(confirm: str, tmp_path: Path) -> None:
+    copy = Path(shutil.copy(ROOT / "params.yaml", tmp_path))
+    apply_overrides(copy, [f"verdict.confirm={confirm}"])
+    attack = all_items(load_params(copy, LOOKUPS))["digits", "attack", "hcp"]
+    assert isinstance(attack, AttackItem)
+    assert attack.verdict.confirm == {}

@@ -138,7 +138,7 @@ def made_section(seeds: list[int], params_text: str, times: Path) -> Section:
     parts: list[str | Details] = [
         "## How it was made",
         made_table(seeds),
-        "Run time of the last process of each stage on this machine when this page was written, without Python start-up:",
+        "Run time on this machine of the last process of each item, summed by stage, without Python start-up:",
         times_table(times),
         params,
         "## How to make this page again",
