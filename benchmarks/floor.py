@@ -14,7 +14,7 @@ from benchmarks.measure import Size, timed
 from benchmarks.results import Report, parse, run_main, start, write
 from benchmarks.subjects import NETWORKS, blank_network
 from pipeline.attacks.steps import evaluating
-from pipeline.jobs.calibration import has_bf16
+from pipeline.jobs.plan.calibration import has_bf16
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 SIZES = {

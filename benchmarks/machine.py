@@ -12,7 +12,7 @@ from typing import Literal
 
 import torch
 
-from pipeline.jobs.calibration import has_bf16
+from pipeline.jobs.plan.calibration import has_bf16
 
 Precision = Literal["fp32", "bf16"]
 LIBRARIES = ("torch", "torchvision", "numpy", "foolbox", "adversarial-robustness-toolbox", "torchattacks")

@@ -18,8 +18,6 @@ def main() -> None:
     parser.add_argument("--all", action="store_true", help="with --runs: models that do not differ too")
     parser.add_argument("--markdown", action="store_true", help="print Markdown")
     chosen = parser.parse_args()
-    if (chosen.runs and chosen.revisions) or (chosen.all and not chosen.runs):
-        parser.error("revisions do not go with --runs, and --all goes with --runs alone")
     style, width = ("pipe", 120) if chosen.markdown else ("simple", shutil.get_terminal_size((120, 24)).columns)
     with one_line_errors():
         from pipeline.params.merge import merged

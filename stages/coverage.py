@@ -13,11 +13,11 @@ def main() -> None:
 
 def texts(root: Path) -> dict[Path, str]:
     from pipeline.jobs.changes import single_changes
-    from pipeline.jobs.full_runs import load_runs, needs, read_speeds, reduced_sets, source_texts, training_texts
+    from pipeline.jobs.plan.full_runs import load_runs, needs, read_speeds, reduced_sets, source_texts, training_texts
     from pipeline.params.described import describe
-    from pipeline.reporting.coverage import SEEDS, Measured, coverage_markdown
     from pipeline.reporting.published import load_published, schedules
-    from pipeline.reporting.reproduction import reproduction_markdown
+    from pipeline.reporting.reproduction.coverage import SEEDS, Measured, coverage_markdown
+    from pipeline.reporting.reproduction.markdown import reproduction_markdown
     from pipeline.reporting.run import run_from
 
     published, params, machine = load_published(), load_runs(root), root / "metrics/benchmarks/nvidia-h200"

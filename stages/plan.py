@@ -18,8 +18,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.jobs < 1:
         parser.error("--jobs must be at least 1")
-    from pipeline.jobs.plan_tables import as_text, make_plan
-    from pipeline.jobs.stale import stale_items
+    from pipeline.jobs.plan.stale import stale_items
+    from pipeline.jobs.plan.tables import as_text, make_plan
     from pipeline.params.lookups import LOOKUPS
     from pipeline.params.resolve import all_items
     from pipeline.params.schema import load_params

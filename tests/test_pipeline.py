@@ -25,7 +25,7 @@ from sklearn.datasets import load_digits
 from benchmarks.faults.small import small_params
 from pipeline.evaluation.robustness import attacked
 from pipeline.jobs.attack import attack_model
-from pipeline.jobs.stale import stale_items
+from pipeline.jobs.plan.stale import stale_items
 from pipeline.params.items import AttackItem, read_item
 from pipeline.params.lookups import LOOKUPS
 from pipeline.params.resolve import all_items, write_items

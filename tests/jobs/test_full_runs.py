@@ -9,11 +9,11 @@ import pytest
 import torch
 from conftest import ROOT
 
-from pipeline.jobs import full_runs
-from pipeline.jobs.calibration import Case
-from pipeline.jobs.full_runs import load_runs, needs, read_speeds, reduced_sets, source_texts, training_texts
 from pipeline.jobs.learner import build_network
-from pipeline.jobs.plan import Task, Work
+from pipeline.jobs.plan import full_runs
+from pipeline.jobs.plan.calibration import Case
+from pipeline.jobs.plan.full_runs import load_runs, needs, read_speeds, reduced_sets, source_texts, training_texts
+from pipeline.jobs.plan.tasks import Task, Work
 from pipeline.params.lookups import LOOKUPS
 from pipeline.params.schema import Params, load_params
 

@@ -19,10 +19,12 @@ from torch import Tensor, nn
 
 from pipeline.attacks import ATTACKS
 from pipeline.data.image_set import ImageSet, Splits, save_splits
-from pipeline.jobs import calibration, plan, plan_tables
-from pipeline.jobs.calibration import Speed, calibrate
-from pipeline.jobs.plan import Size, Task, Work, attack_work, attacks_work, data_size, tasks, training_work
-from pipeline.jobs.plan_tables import as_text, summed_up
+from pipeline.jobs.plan import calibration
+from pipeline.jobs.plan import tables as plan_tables
+from pipeline.jobs.plan import tasks as counting
+from pipeline.jobs.plan.calibration import Speed, calibrate
+from pipeline.jobs.plan.tables import as_text, summed_up
+from pipeline.jobs.plan.tasks import Size, Task, Work, attack_work, attacks_work, data_size, tasks, training_work
 from pipeline.params.choices import AttackChoice
 from pipeline.params.items import AttackItem, Compute, DataItem
 from pipeline.params.lookups import LOOKUPS
@@ -106,7 +108,7 @@ def test_awp_counts_from_where_it_begins() -> None:
 
 @pytest.fixture
 def all_active(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "ACTIVE", dict.fromkeys(plan.ACTIVE, (1.0, 1.0)))
+    monkeypatch.setattr(counting, "ACTIVE", dict.fromkeys(counting.ACTIVE, (1.0, 1.0)))
 
 
 def attack_item(method: str, **verdict: Any) -> AttackItem:

@@ -13,8 +13,16 @@ from conftest import ROOT
 from pipeline.params.described import describe
 from pipeline.params.lookups import LOOKUPS
 from pipeline.params.schema import load_params
-from pipeline.reporting.coverage import Measured, apart, coverage, coverage_markdown, distinct_text, figures, kinds_table
 from pipeline.reporting.published import PATH, load_published
+from pipeline.reporting.reproduction.coverage import (
+    Measured,
+    apart,
+    coverage,
+    coverage_markdown,
+    distinct_text,
+    figures,
+    kinds_table,
+)
 from pipeline.reporting.run import run_from
 from pipeline.runtime.sums import write_sums
 from stages.coverage import texts

@@ -12,10 +12,10 @@ from conftest import ROOT
 from pipeline.params.described import describe
 from pipeline.params.lookups import LOOKUPS
 from pipeline.params.schema import load_params
-from pipeline.reporting.claims import Answer, answers, most_lost
-from pipeline.reporting.coverage import Measured
 from pipeline.reporting.published import PATH, load_published, pcl_published
-from pipeline.reporting.reproduction import one_change, reproduction_markdown
+from pipeline.reporting.reproduction.claims import Answer, answers, most_lost
+from pipeline.reporting.reproduction.coverage import Measured
+from pipeline.reporting.reproduction.markdown import one_change, reproduction_markdown
 from pipeline.reporting.run import run_from
 from pipeline.runtime.sums import write_sums
 

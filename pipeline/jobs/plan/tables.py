@@ -11,8 +11,8 @@ from typing import Any
 import pandas as pd
 import torch
 
-from pipeline.jobs.calibration import DVC_START, Case, Speed, calibrate, has_bf16, process_start
-from pipeline.jobs.plan import Items, Task, tasks
+from pipeline.jobs.plan.calibration import DVC_START, Case, Speed, calibrate, has_bf16, process_start
+from pipeline.jobs.plan.tasks import Items, Task, tasks
 from pipeline.params.items import AttackItem, Compute, TrainItem
 
 # In FLOPs of a forward: a backward to weights and images is two, to the images alone one

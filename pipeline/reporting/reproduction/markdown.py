@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.reporting.claims import TABLES, VERDICT, WEAKER, answers, rows_of
-from pipeline.reporting.coverage import Measured, Needs, coverage, figures, not_here
 from pipeline.reporting.files import read_record, read_table
 from pipeline.reporting.findings import HOLDS, order, value_of
 from pipeline.reporting.markdown import labels_in_markdown, markdown_table, name_attack
 from pipeline.reporting.pcl.tables import WHITE_BOX
 from pipeline.reporting.published import NAMES, schedules
+from pipeline.reporting.reproduction.claims import TABLES, VERDICT, WEAKER, answers, rows_of
+from pipeline.reporting.reproduction.coverage import Measured, Needs, coverage, figures, not_here
 from pipeline.reporting.verdict.outcomes import ADAPTIVE_SUITE, AUTOATTACK, ROBUST
 from pipeline.reporting.verdict.status import papers_attack, row_of
 

@@ -34,7 +34,7 @@ SECONDS, TRY = 4.0, 0.5  # of tries for one figure, and of one try
 EPS = 0.03
 DVC_START = 1.0  # seconds an item: DVC's own start and lock file
 RECORD = 0.6  # and a run in MLflow
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 class Case(NamedTuple):

@@ -15,7 +15,7 @@ from pipeline.attacks import ATTACKS
 from pipeline.attacks.kinds import stops_early
 from pipeline.data.image_set import load_splits
 from pipeline.evaluation import masking
-from pipeline.jobs.calibration import Case
+from pipeline.jobs.plan.calibration import Case
 from pipeline.losses import LOSSES
 from pipeline.params.choices import AttackChoice
 from pipeline.params.dataset import Augment

@@ -4,7 +4,7 @@ written it, and names no stage whose inputs are only about to change."""
 from hashlib import md5
 from pathlib import Path
 
-from pipeline.jobs.plan import Items
+from pipeline.jobs.plan.tasks import Items
 from pipeline.params.items import item_file, item_text
 
 

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import pandas as pd
 import torch
 
-from pipeline.jobs.calibration import Case
 from pipeline.jobs.learner import build_network
-from pipeline.jobs.plan import Task, tasks
+from pipeline.jobs.plan.calibration import Case
+from pipeline.jobs.plan.tasks import Task, tasks
 from pipeline.params.dataset import Dataset
 from pipeline.params.lookups import LOOKUPS
 from pipeline.params.resolve import all_items, recipe

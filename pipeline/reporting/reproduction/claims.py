@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from pipeline.reporting.coverage import figures
 from pipeline.reporting.findings import FAILS, HOLDS, MISSING, WEAK, Value, combined, order, value_of
 from pipeline.reporting.markdown import attack_text, name_attack
 from pipeline.reporting.outcomes import ADAPTIVE, LINF, is_close
 from pipeline.reporting.pcl.findings import LAYERS, adaptive_verdict, published_drop
 from pipeline.reporting.pcl.tables import ADAPTIVE_SETTING, PCL_FAMILY, WHITE_BOX
 from pipeline.reporting.published import pcl_published
+from pipeline.reporting.reproduction.coverage import figures
 from pipeline.reporting.verdict.status import FEATURES as FEATURES_GROUP
 from pipeline.reporting.verdict.status import FEATURES_ADVERSARIAL
 
