@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from pipeline.runtime.files import atomic_path
+
 TIMES = Path(".ckpt/times")  # the report sums them up
 LAUNCHED = ("train", "attack", "transfer", "planes", "cost")  # by PIPELINE_LAUNCH, where it is set
 
@@ -91,8 +93,5 @@ def write_time(script: str, values: list[str], seconds: float) -> None:
     dvc_name = os.environ.get("DVC_STAGE", "").rpartition(":")[2]  # folder/dvc.yaml:stage@item where run from elsewhere
     name = (dvc_name or "@".join([script, *(["-".join(values)] if values else [])])).replace("/", "-")
     stage, _, item = name.partition("@")
-    partial = TIMES / f".{name}.{os.getpid()}.part"
-    with suppress(OSError):
-        TIMES.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps({"stage": stage, "item": item, "seconds": round(seconds, 3)}) + "\n")
-        partial.replace(TIMES / f"{name}.json")
+    with suppress(OSError), atomic_path(TIMES / f"{name}.json") as path:
+        path.write_text(json.dumps({"stage": stage, "item": item, "seconds": round(seconds, 3)}) + "\n")
