@@ -46,7 +46,7 @@ def reduced_sets(params: Params, schedules: Mapping[str, Schedule], papers: Mapp
 
 def _is_reduced(own: Dataset, papers: Dataset | None, name: str, schedule: Schedule, networks: Iterable[str]) -> bool:
     shorter = any(own.training.epochs.get(part, 0) < of.get(name, of.get("all", 0)) for part, of in schedule.items())
-    other = papers is not None and any(own.networks[name] != papers.networks.get(name) for name in networks)
+    other = papers is not None and any(own.networks[used] != papers.networks.get(used) for used in networks)
     return shorter or other or own.sample.train != "all"
 
 
