@@ -76,8 +76,7 @@ class TrackedRun:
         except Exception as error:  # no server, no rights, another schema, a deleted experiment: whatever a store may raise
             self.stored = None
             what = "off: mlflow is not installed" if isinstance(error, ImportError) else f"stopped ({reason(error)})"
-            later = "" if self.about["tags"].get("stage") == "evaluate" else "; `python -m stages.sync` records this run later"
-            print(f"MLflow tracking {what}; the results do not depend on it{later}", file=sys.stderr, flush=True)
+            say(what, self.about["tags"].get("stage"))
             return False
         return True
 
@@ -179,6 +178,11 @@ def _record(store: Store, record: Mapping[str, Any], folder: Path, when: int, da
             run.artifact(path)
     run.add_files(folder, data_digest)
     run.end("FINISHED")
+
+
+def say(what: str, stage: str | None) -> None:
+    later = "" if stage == "evaluate" else "; `python -m stages.sync` records this run later"
+    print(f"MLflow tracking {what}; the results do not depend on it{later}", file=sys.stderr, flush=True)
 
 
 def _source_tags() -> dict[str, str]:

@@ -182,7 +182,7 @@ def main(out: Path) -> None:
             Path.replace = lambda path, target: pytest.fail(f"only the first writes {target}")  # type: ignore[method-assign]
         found = {**{name: case() for name, case in CASES.items()}, "resumed": killed_and_resumed(out)}
         tracked: list[str] = []
-        pipeline.tracking.run.say = tracked.append
+        pipeline.tracking.run.say = lambda what, stage: tracked.append(what)
         os.chdir(out / "two")
         stages.attack.main("digits", "softmax_fs", 0)
         stages.train.main("digits", "softmax", 0)
